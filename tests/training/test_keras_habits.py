@@ -8,6 +8,7 @@ import pytest
 import chainrule as cr
 import chainrule.nn.functional as F
 from chainrule import nn, optim
+from chainrule.data.windows import streams
 from chainrule.errors import ChainruleError, DataError, DtypeError, SettingError, ShapeError, UnknownNameError
 from chainrule.names.keras import CALLBACK_METHODS, ELSEWHERE, KERAS
 
@@ -154,6 +155,28 @@ def test_batches_of_what_is_an_array_elsewhere():
         )
 
     assert found(Eager)["loss"] == found(np.asarray)["loss"]
+
+
+@pytest.mark.parametrize("ask", ["fit: X", "fit: validation X", "evaluate: X", "predict: X"])
+def test_a_stream_without_an_end_is_not_waited_for_in_silence(monkeypatch, ask):
+    def batches():
+        yield from [X[:10]] * 3 if ask == "predict: X" else [(X[:10], y[:10])] * 3
+
+    trainer = make()
+    uses = {
+        "fit: X": lambda: trainer.fit(batches, epochs=1, progress=False),
+        "fit: validation X": lambda: trainer.fit(X, y, epochs=1, validation_data=batches, progress=False),
+        "evaluate: X": lambda: trainer.evaluate(batches),
+        "predict: X": lambda: trainer.predict(batches),
+    }
+    uses[ask]()  # in good time: not a word
+    monkeypatch.setattr(streams, "LONG", -1.0)
+    text = (
+        f"{ask}: all batches of the function are asked for, and have not ended in -1 seconds. If there is no end, stop this: fit takes "
+        f"steps_per_epoch=; to validate on, or to predict, give lambda: itertools.islice(batches(), 100)."
+    )
+    with pytest.warns(UserWarning, match=f"^{re.escape(text)}$"):
+        uses[ask]()
 
 
 def test_channels_last():

@@ -23,7 +23,7 @@ FIT: Final = {
     "sample_weights": "Use sample_weight.",
     "class_weights": "Use class_weight.",
     "validation_freq": "Validation data are measured after every epoch: leave it out.",
-    "validation_steps": "All rows of validation_data are measured: leave it out.",
+    "validation_steps": "All rows of validation_data are measured: leave it out; a stream ends by itself, as lambda: itertools.islice(batches(), 100) does.",
     "accumulate_grad_batches": "Use micro_batches, and for batch_size that of the whole batch.",
     "gradient_accumulation_steps": "Use micro_batches, and for batch_size that of the whole batch.",
     "initial_epoch": "Use resume=True, which goes on where the training stands.",
@@ -62,5 +62,5 @@ MEASURE: Final = {
     **_DATA,
     "verbose": "Nothing is shown: leave it out.",
     "return_dict": "evaluate gives a dict: leave it out.",
-    "steps": "All rows are used: leave it out, or give fewer.",
+    "steps": "All rows are used: leave it out; a stream ends by itself, as lambda: itertools.islice(batches(), 100) does.",
 }

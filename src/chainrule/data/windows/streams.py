@@ -6,6 +6,8 @@ import copy
 import inspect
 import itertools
 import operator
+import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -23,6 +25,7 @@ from chainrule.data.windows.window import Window
 from chainrule.errors import DataError
 
 MOST = 256  # batches of a window, so that a slow stream is used soon
+LONG = 10.0  # seconds after which it is said that a stream whose length nobody knows has not ended
 
 
 class StreamSource:
@@ -173,7 +176,11 @@ class StreamSource:
         with draws.drawing():
             batches = iter(self._stream(epoch))
         left = self._limit
+        begun, silent = time.monotonic(), self.rows is not None or left is not None
         while left is None or left > 0:
+            if not silent and time.monotonic() - begun > LONG:
+                silent = True
+                self._warn_of_no_end()
             with draws.drawing():
                 batch = next(batches, self)
             if batch is self:
@@ -190,6 +197,14 @@ class StreamSource:
                 left -= same_rows(found, self.who)
             self._measure(found)
             yield found
+
+    def _warn_of_no_end(self) -> None:
+        warnings.warn(
+            f"{self.who}: all batches of the {type(self.stream).__name__} are asked for, and have not ended in {LONG:g} seconds. If "
+            f"there is no end, stop this: fit takes steps_per_epoch=; to validate on, or to predict, give "
+            f"lambda: itertools.islice(batches(), 100).",
+            stacklevel=2,
+        )
 
     def _of_epoch(self, batch: Any, left: int) -> Any:
         """What of a batch is of this epoch; the rest of one from an iterator is of the next."""
