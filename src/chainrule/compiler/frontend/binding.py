@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 import weakref
 from collections.abc import Iterable, Sequence, Set
+from typing import NamedTuple
 
 import numpy as np
 
 from chainrule import dtypes, graph
 from chainrule.compiler.frontend.trace import Slot
-from chainrule.compiler.runtime.buffers import Room
+from chainrule.compiler.runtime.buffers import Room, address, contiguous
 from chainrule.errors import InPlaceError
 from chainrule.graph import Array, Node
 from chainrule.tensor import Tensor
@@ -100,6 +101,43 @@ def check_not_captured(leaves: Sequence[Handle], changed: Iterable[int], state: 
                 f"outside too, and it changes one of the two; the other would not see the change. Use one of them in "
                 f"the function, or pass .clone()."
             )
+
+
+class Left(NamedTuple):
+    """What a call left under the handles of a program's state, which the next one may find there."""
+
+    handles: list[Handle]
+    nodes: list[Node]
+    owned: list[Node]  # of those, whose memory the program overwrites
+
+    def stands(self) -> bool:
+        """Does every handle name the node that was left there?"""
+        return [handle._node for handle in self.handles] == self.nodes
+
+    def looked_at(self) -> bool:
+        """Does anyone perhaps hold a buffer that the program will overwrite?"""
+        for node in self.owned:  # noqa: SIM110 - at every call, and any() of a generator takes twice as long
+            if node.seen:
+                return True
+        return False
+
+
+def located(nodes: Sequence[Node]) -> tuple[list[Array], list[int]]:
+    """The values of arguments in row-major order, which others may hold too, and where they lie; that is looked up once a node."""
+    arrays, places = [], []
+    for node in nodes:
+        held, where = node._array, node.where
+        if held is None or where is None:
+            held = node.value
+            array = contiguous(held)
+            where = address(array)
+            if array is node._array:
+                node.where = where
+            held = array
+        node.seen = True
+        arrays.append(held)
+        places.append(where)
+    return arrays, places
 
 
 def references(held: Sequence[object], i: int) -> int:

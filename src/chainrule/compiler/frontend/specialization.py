@@ -23,6 +23,7 @@ from chainrule.compiler.frontend.attributes import AttributeUse, Gradient
 from chainrule.compiler.frontend.binding import (
     ALONE,
     LISTED,
+    Left,
     check_alias,
     check_apart,
     check_no_view_of,
@@ -30,6 +31,7 @@ from chainrule.compiler.frontend.binding import (
     copied,
     fits,
     fits_unread,
+    located,
     references,
     references_to_each,
     stand_ins,
@@ -204,8 +206,7 @@ class Specialization:
         placed = any(s.place is not None for s in everything)
         self.same_state = self if placed else [(id(s.handle), s.writes) for s in everything]
         self.kin: Specialization | None = None  # the program of the same function that was bound before
-        self.watched: list[tuple[Handle, Node]] | None = None
-        self.owned: list[Node] = []
+        self.watched: Left | None = None
 
     def _is_steady(self) -> bool:
         """May a step follow a step without anything bound anew: does it find all as the trace did, where it was put?"""
@@ -219,7 +220,7 @@ class Specialization:
         """Are these the arguments of this program, plain tensors one by one? (No: perhaps in another form.)"""
         if not self.plain or len(args) != len(self.types) or graph._local.grad_enabled is not self.grad_enabled:
             return False
-        for arg, (shape, dtype, requires_grad) in zip(args, self.types, strict=True):
+        for arg, (shape, dtype, requires_grad) in zip(args, self.types):  # noqa: B905 - as many, and at every call
             if type(arg) is not Tensor:
                 return False
             node = arg._node
@@ -277,12 +278,7 @@ class Specialization:
 
     def _unchanged(self) -> bool:
         """Does every handle name the node that the last call left there?"""
-        if self.watched is None:
-            return False
-        for handle, node in self.watched:
-            if handle._node is not node:
-                return False
-        return not self.located or self._found_again()
+        return self.watched is not None and self.watched.stands() and (not self.located or self._found_again())
 
     def _found_again(self) -> bool:
         for i, place in self.located:
@@ -420,31 +416,25 @@ class Specialization:
         for leaf in leaves:
             if leaf._views is not None:
                 check_alias(leaf, self.changes, self.changes_placed)
-        arrays = [contiguous(leaves[at]._node.value) for at in self.positions]
+        arrays, places = located([leaves[at]._node for at in self.positions])
         if self.changed:
             check_apart(leaves, [at for _, at in self.changed])
             check_not_captured(leaves, [at for _, at in self.changed], self.state)
         for i, _ in self.changed:
             arrays[i] = arrays[i].copy()
+            places[i] = address(arrays[i])
         self.hold[: len(arrays)] = arrays
-        self.pack_pointers(self.table_view, 0, *addresses([*arrays, *outputs]))
+        self.pack_pointers(self.table_view, 0, *places, *addresses(outputs))
         self.pack_numbers(self.live_view, 0, *[getter() for getter in self.getters])
         if strides is not None or self.looping:
             self._set_strides(strides)
         # `holds` saw that the rest is as it was.
-        if self.watched is None or self._looked_at() or (self.carrying and self._shared()):
+        if self.watched is None or self.watched.looked_at() or (self.carrying and self._shared()):
             if not self.changed:  # else it was checked above; here: what is passed was looked at just now
                 check_not_captured(leaves, (), self.state)
             self._bind_states()
         if self.placed:
             self.bind_places()
-
-    def _looked_at(self) -> bool:
-        """Does anyone perhaps hold a buffer that the program will overwrite?"""
-        for node in self.owned:  # noqa: SIM110 - likewise
-            if node.seen:
-                return True
-        return False
 
     def _shared(self) -> bool:
         """Does anyone hold a tensor in whose place the program would put another?"""
@@ -480,16 +470,16 @@ class Specialization:
             handles = [slot.current() for slot in [*slots, *self.unmoved]]
             if any(handle._views is not None for handle in handles):
                 return  # a write to what they view leaves their nodes, but not their values
-            self.watched = [(handle, handle._node) for handle in handles]
-            self.owned = [node for node, slot in zip(self.bound, self.state, strict=True) if node and slot.writes]
+            owned = [node for node, slot in zip(self.bound, self.state, strict=True) if node and slot.writes]
+            self.watched = Left(handles, [handle._node for handle in handles], owned)
 
     def _takes_over(self, kin: Specialization) -> bool:
         """Point at the buffers that a program over the same state is bound to now; False where it is not, or none is."""
-        if kin.watched is None or kin.same_state != self.same_state or kin._looked_at() or not kin._unchanged():
+        if kin.watched is None or kin.same_state != self.same_state or kin.watched.looked_at() or not kin._unchanged():
             return False
         self.table[self.first_state : self.first_place] = kin.table[kin.first_state : kin.first_place]
         self.hold[len(self.arguments) :] = kin.hold[len(kin.arguments) :]
-        self.bound, self.watched, self.owned = kin.bound.copy(), kin.watched, kin.owned
+        self.bound, self.watched = kin.bound.copy(), kin.watched
         return True
 
     def _bind_state(self, i: int, slot: Slot, handle: Handle, node: Node, room: Room) -> None:
@@ -538,7 +528,7 @@ class Specialization:
         """Is all that the last call put somewhere still there, and does nobody else hold it?"""
         if not self.reused or references_to_each(self.put) != self.alone:
             return False
-        for owner, held, node in zip(self.owners, self.put, self.put_nodes, strict=True):
+        for owner, held, node in zip(self.owners, self.put, self.put_nodes):  # noqa: B905 - likewise
             if held is None or owner._grad is not held or held._node is not node or node.seen:
                 return False
         return True
