@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from bisect import bisect
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import accumulate
+from typing import NamedTuple
 
 from chainrule.compiler.codegen.emit import Emitter, Register, lanes_of, scalar_of
 from chainrule.compiler.plan.target import BYTES
@@ -19,6 +21,50 @@ Part = Callable[
     [Register, Register, "Register | int"], list[Register]
 ]  # of a leaf its number, first row, how many: their totals
 _FIELDS = ("end", "joins", "slot", "leaf")
+
+
+class Some(NamedTuple):
+    """Leaves that are a half of halves, and where the totals of the halves before them wait, as theirs will."""
+
+    first: Register
+    behind: Register
+    waiting: Register
+
+
+@dataclass
+class _Stack:
+    """Where totals wait, slot by slot, each for its half's other half.
+
+    Of `some` leaves those that wait for one another do so in `room`, from the slot `lowest` on.
+    """
+
+    e: Emitter
+    types: list[str]
+    room: Register
+    some: Some | None = None
+    lowest: Register | None = None
+
+    def earlier(self, slot: Register) -> list[Register]:
+        """Where each total waits that a later one is added to."""
+        return self._places(slot, self.lowest and self.e.compare("slt", slot, self.lowest))
+
+    def own(self, slot: Register, leaf: Register) -> list[Register]:
+        """Where each total of a leaf waits; the last leaf's, which is that of all of them, outlasts them."""
+        some, e = self.some, self.e
+        return self._places(slot, some and e.compare("eq", leaf, e.binary("sub", some.behind, e.const(1, "i64"))))
+
+    def _places(self, slot: Register, outside: Register | None) -> list[Register]:
+        e, scalar = self.e, scalar_of(self.types[0])
+        *starts, size = accumulate(map(lanes_of, self.types), initial=0)
+
+        def at(room: Register, slot: Register) -> Register:
+            return e.address(room, e.binary("mul", slot, e.const(size, "i64")), scalar)
+
+        base = at(self.room, e.binary("sub", slot, self.lowest) if self.lowest else slot)
+        if outside is not None and self.some is not None:
+            base = e.select(outside, at(self.some.waiting, slot), base)
+        base = e.opaque(base)
+        return [e.address(base, e.const(start, "i64"), scalar) if start else base for start in starts]
 
 
 class Halves:
@@ -52,44 +98,42 @@ class Halves:
         behind = self.e.binary("add", part, self._number(1))
         return self._told(part, "leaf"), self._told(behind, "leaf")
 
-    def total(
-        self, zeros: list[Register], own: Part, limits: tuple[Register, Register] | None = None
-    ) -> list[Register]:
-        """The totals of all rows, each leaf's by `own`; with `limits` of some leaves, which are a half of halves."""
-        e, types = self.e, [zero.type for zero in zeros]
-        room = e.local(scalar_of(types[0]), max(1, places(self.parts)) * sum(map(lanes_of, types)))
-        first, last = limits or (self._number(0), self._number(len(self.parts)))
-        lowest = (
-            e.binary("add", *(self._told(first, field) for field in ("slot", "joins"))) if limits else self._number(0)
-        )
-        with e.fold(e.binary("sub", last, first) if limits else len(self.parts), zeros) as state:
-            leaf = e.binary("add", first, state.index) if limits else state.index
+    def total(self, zeros: list[Register], own: Part, some: Some | None = None) -> list[Register]:
+        """The totals of all rows, each leaf's by `own`; of `some` of the leaves, with what waits of those before them."""
+        e, first, lowest = self.e, self._number(0), None
+        count: Register | int = len(self.parts)
+        if some is not None:
+            first, count = some.first, e.binary("sub", some.behind, some.first)
+            lowest = e.binary("add", *(self._told(first, field) for field in ("slot", "joins")))
+        stack = _Stack(e, [zero.type for zero in zeros], self._room(zeros), some, lowest)
+        with e.fold(count, zeros) as state:
+            leaf = e.binary("add", first, state.index) if some else state.index
             start = self.start(leaf)
-            count = self.size or e.binary("sub", self.end(leaf), start)
-            ended = e.compare("eq", leaf, e.binary("sub", last, self._number(1)))
-            state.values = self._joined(room, leaf, own(leaf, start, count), lowest, ended)
+            rows = self.size or e.binary("sub", self.end(leaf), start)
+            state.values = self._joined(stack, leaf, own(leaf, start, rows))
         return state.values
 
     def joined(self, room: Register, part: Register, own: list[Register]) -> list[Register]:
         """A part's totals, added to those of the halves that it completes, which wait there as it will in turn."""
-        return self._joined(room, part, own, self._number(0), self.is_last(part))
+        return self._joined(_Stack(self.e, [value.type for value in own], room), part, own)
 
-    def _joined(
-        self, room: Register, part: Register, own: list[Register], lowest: Register, ended: Register
-    ) -> list[Register]:
-        """As `joined`, as far as the slots from the lowest on are concerned, where the room begins; the last does not wait."""
-        e, types, slot = self.e, [value.type for value in own], self._told(part, "slot")
-        top = e.binary("sub", e.binary("add", slot, self._told(part, "joins")), lowest)
-        slot = e.call("llvm.smax.i64", "i64", e.binary("sub", slot, lowest), self._number(0))
-        with e.fold(e.binary("sub", top, slot), own) as state:
+    def _room(self, zeros: list[Register]) -> Register:
+        sizes = [lanes_of(zero.type) for zero in zeros]
+        return self.e.local(scalar_of(zeros[0].type), max(1, places(self.parts)) * sum(sizes))
+
+    def _joined(self, stack: _Stack, part: Register, own: list[Register]) -> list[Register]:
+        """A part's totals, added to those that wait in so many slots before its own; then they wait, unless it is the last."""
+        e, slot, joins = self.e, self._told(part, "slot"), self._told(part, "joins")
+        top = e.binary("add", slot, joins)
+        with e.fold(joins, own) as state:
             below = e.binary("sub", top, e.binary("add", state.index, self._number(1)))
-            waiting = zip(self._places(room, below, types), types, strict=True)
-            earlier = [e.load(place, type, BYTES[scalar_of(type)]) for place, type in waiting]
-            state.values = [e.binary("fadd", x, y) for x, y in zip(earlier, state.values, strict=True)]
+            waiting = zip(stack.earlier(below), state.values, strict=True)
+            earlier = [(e.load(place, value.type, BYTES[scalar_of(value.type)]), value) for place, value in waiting]
+            state.values = [e.binary("fadd", x, y) for x, y in earlier]
         waits, on = e.fresh("waits"), e.fresh("on")
-        e.branch(ended, on, waits)
+        e.branch(self.is_last(part), on, waits)
         e.label(waits)
-        for place, value in zip(self._places(room, slot, types), state.values, strict=True):
+        for place, value in zip(stack.own(slot, part), state.values, strict=True):
             e.store(value, place, BYTES[scalar_of(value.type)])
         e.jump(on)
         e.label(on)
@@ -99,13 +143,6 @@ class Halves:
         """Where the totals of a part wait, and those of the half before it that it is added to last."""
         size = self._number(sum(lanes_of(value.type) for value in types))
         return self.e.address(room, self.e.binary("mul", self._told(part, "slot"), size), scalar_of(types[0].type))
-
-    def _places(self, room: Register, slot: Register, types: list[str]) -> list[Register]:
-        """Where in a slot each total waits."""
-        e, scalar = self.e, scalar_of(types[0])
-        *starts, size = accumulate(map(lanes_of, types), initial=0)
-        base = e.opaque(e.address(room, e.binary("mul", slot, self._number(size)), scalar))
-        return [e.address(base, self._number(start), scalar) if start else base for start in starts]
 
     # -- the table ----------------------------------------------------------------------------------
     @property

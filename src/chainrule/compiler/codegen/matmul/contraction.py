@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from chainrule.compiler.codegen.emit import Emitter, Register, lanes_of
-from chainrule.compiler.codegen.halves import Halves, over
+from chainrule.compiler.codegen.halves import Halves, Some, over
 from chainrule.compiler.codegen.matmul.dot_tile import Operand, dot_tile
 from chainrule.compiler.codegen.matmul.finish import Epilogue, Finish, along_rows
 from chainrule.compiler.codegen.matmul.packing import (
@@ -338,18 +338,18 @@ class _Kernel:
                 a, strip, first, count, self._asks_of_leaf(asking, leaf, height)))  # fmt: skip
             self._finish_tile(row, strip, height, sums)
             return
-        waiting, leaves = self._place_of_sums(place, rows, number), self.blocks.leaves(half)
+        waiting, (opening, behind) = self._place_of_sums(place, rows, number), self.blocks.leaves(half)
         asking = self._asking(strip, row, asks, self.blocks.place(waiting, half, zeros), depth.last)
 
         def sums_of(leaf: Register, first: Register, count: Register | int) -> list[Register]:
-            leaf, first = e.binary("sub", leaf, leaves[0]), e.binary("sub", first, depth.start)
+            leaf, first = e.binary("sub", leaf, opening), e.binary("sub", first, depth.start)
             return self._sums_of_leaf(a, strip, first, count, self._asks_of_leaf(asking, leaf, height))
 
         if self.blocks.parts == self.halves.parts:  # a block is a leaf
-            sums = sums_of(leaves[0], depth.start, self.halves.size or depth.count)
+            sums = sums_of(opening, depth.start, self.halves.size or depth.count)
+            sums = self.blocks.joined(waiting, half, sums)
         else:
-            sums = self.halves.total(zeros, sums_of, leaves)
-        sums = self.blocks.joined(waiting, half, sums)
+            sums = self.halves.total(zeros, sums_of, Some(opening, behind, waiting))
         done, end = e.fresh("done"), e.fresh("end")
         e.branch(depth.last, done, end)
         e.label(done)
