@@ -7,7 +7,7 @@ All by turns, each on one thread, their CPU time measured::
     OMP_NUM_THREADS=1 python benchmarks/tabular_preset.py --out found.json
     python benchmarks/tabular_preset.py --show found.json
 
-What one machine measured (a core of a Zen 4, beside other work) is in ``tabular_preset.json``.
+What one machine measured (a core of an Intel Xeon, beside other work) is in ``tabular_preset.json``.
 
 pytabkit is optional (``pip install pytabkit``). Errors are shares of wrong classes, or roots of mean squared errors. What is
 in the file already is not measured again, unless ``--again METHOD`` names it.
@@ -229,14 +229,15 @@ def measure(name, split, method):
 
 
 def log_ratios(found, name, ours, theirs):
-    """The logarithm of the ratio of both errors over the splits, and t of their difference."""
-    a, b = (np.array([one["error"] for one in found[name][method]]) for method in (ours, theirs))
+    """The logarithm of the ratio of both errors over the splits that both have, and t of their difference."""
+    both = list(zip(found[name][ours], found[name][theirs], strict=False))
+    a, b = (np.array([one["error"] for one in column]) for column in zip(*both, strict=True))
     difference = a - b
     spread = difference.std(ddof=1) / np.sqrt(len(difference)) if len(difference) > 1 else 0.0
     t = difference.mean() / spread if spread > 0 else 0.0
     if SETS[name][0] == VALUES:
         return float(np.log(a / b).mean()), float(t)
-    rows = np.array([one["rows"] for one in found[name][ours]])
+    rows = np.array([one["rows"] for one, _ in both])
     wrong = [(errors * rows).sum() + 0.5 for errors in (a, b)]  # half an error more, as there may be none
     return float(np.log(wrong[0] / wrong[1])), float(t)
 
