@@ -228,23 +228,29 @@ def measure(name, split, method):
 # ---------------------------------------------------------------- what came out
 
 
+def of_both(found, name, ours, theirs):
+    """The results of two methods on the splits that both are done with: a file may be shown while it is measured."""
+    both = [found[name].get(method, []) for method in (ours, theirs)]
+    return [results[: min(map(len, both))] for results in both]
+
+
 def log_ratios(found, name, ours, theirs):
-    """The logarithm of the ratio of both errors over the splits that both have, and t of their difference."""
-    both = list(zip(found[name][ours], found[name][theirs], strict=False))
-    a, b = (np.array([one["error"] for one in column]) for column in zip(*both, strict=True))
+    """The logarithm of the ratio of both errors over the splits, and t of their difference."""
+    own, others = of_both(found, name, ours, theirs)
+    a, b = (np.array([one["error"] for one in results]) for results in (own, others))
     difference = a - b
     spread = difference.std(ddof=1) / np.sqrt(len(difference)) if len(difference) > 1 else 0.0
     t = difference.mean() / spread if spread > 0 else 0.0
     if SETS[name][0] == VALUES:
         return float(np.log(a / b).mean()), float(t)
-    rows = np.array([one["rows"] for one, _ in both])
+    rows = np.array([one["rows"] for one in own])
     wrong = [(errors * rows).sum() + 0.5 for errors in (a, b)]  # half an error more, as there may be none
     return float(np.log(wrong[0] / wrong[1])), float(t)
 
 
 def show(found, ours="preset"):
     """The table, and what it comes to."""
-    others = [method for method in METHODS if method != ours and any(method in of for of in found.values())]
+    others = [method for method in METHODS if method != ours and any(of.get(method) for of in found.values())]
     print(
         f"| set | rows in test | {ours}: error | s | "
         + " | ".join(f"{m}: error (t) | times as long" for m in others)
@@ -252,17 +258,18 @@ def show(found, ours="preset"):
     )
     print("|---|---|---|---|" + "---|---|" * len(others))
     for name, of in found.items():
-        if ours not in of:
+        own = of.get(ours)
+        if not own:
             continue
-        own = of[ours]
         cells = [name, str(own[0]["rows"]), f"{_mean(own, 'error'):.4g}", f"{_mean(own, 'seconds'):.2f}"]
         for method in others:
-            if method not in of:
+            own, theirs = of_both(found, name, ours, method)
+            if not theirs:
                 cells += ["", ""]
                 continue
             t = log_ratios(found, name, ours, method)[1]
-            ratio = _mean(of[method], "seconds") / _mean(own, "seconds")
-            cells += [f"{_mean(of[method], 'error'):.4g} ({t:+.1f})", f"{ratio:.1f}"]
+            ratio = _mean(theirs, "seconds") / _mean(own, "seconds")
+            cells += [f"{_mean(theirs, 'error'):.4g} ({t:+.1f})", f"{ratio:.1f}"]
         print("| " + " | ".join(cells) + " |")
     for method in others:
         print()
@@ -271,7 +278,8 @@ def show(found, ours="preset"):
 
 
 def summary(found, ours, method):
-    names = [name for name, of in found.items() if method in of and ours in of]
+    done = {name: of_both(found, name, ours, method) for name in found}
+    names = [name for name, (own, _) in done.items() if own]
     if len(names) < 2:
         return
     ratios = {name: log_ratios(found, name, ours, method) for name in names}
@@ -286,8 +294,8 @@ def summary(found, ours, method):
     yield f"  worse by more than a standard error: {', '.join(f'{k} (t {t:.1f})' for k, t in worse.items()) or 'nowhere'}"
     extreme = {name: t for name, (_, t) in ratios.items() if abs(t) > 3}
     yield f"  |t| > 3: {', '.join(f'{k} ({t:+.1f})' for k, t in extreme.items()) or 'nowhere'}"
-    times = {name: _mean(found[name][method], "seconds") / _mean(found[name][ours], "seconds") for name in names}
-    total = [sum(one["seconds"] for name in names for one in found[name][of]) for of in (method, ours)]
+    times = {name: _mean(theirs, "seconds") / _mean(own, "seconds") for name, (own, theirs) in done.items() if own}
+    total = [sum(one["seconds"] for name in names for one in done[name][of]) for of in (1, 0)]
     least = min(times, key=times.get)
     yield f"  CPU time in all {total[0]:.0f} s against {total[1]:.0f} s: {total[0] / total[1]:.2f} times; least on {least}: {times[least]:.2f}"
 

@@ -25,3 +25,20 @@ def test_a_copy_of_a_fitted_trainer_goes_on_alone(again):
     made.fit(X, y, epochs=2, batch_size=16, progress=False)
     assert trainer.predict(X).tobytes() == before.tobytes()
     assert made.predict(X).tobytes() != before.tobytes()
+
+
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda trainer: pickle.loads(pickle.dumps(trainer))])
+def test_a_copy_that_a_callback_takes_goes_on_as_the_training_would(again):
+    cr.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Tanh(), nn.Linear(8, 2))
+    trainer = cr.Trainer(model, F.cross_entropy, optim.Adam(model.parameters(), lr=0.01), metrics=["accuracy"])
+    taken = []
+    trainer.fit(
+        X, y, epochs=4, batch_size=16, validation_split=0.25, progress=False,
+        callbacks=lambda trainer, epoch, measured: taken.append(again(trainer)),
+    )  # fmt: skip
+    for epoch, made in enumerate(taken, 1):
+        assert made.history.epochs == epoch
+        made.fit(X, y, epochs=4, batch_size=16, validation_split=0.25, resume=True, progress=False)
+        assert made.predict(X).tobytes() == trainer.predict(X).tobytes()
+        assert made.history["val_loss"] == trainer.history["val_loss"]

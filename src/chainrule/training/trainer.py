@@ -142,6 +142,10 @@ class Trainer(Explained):
         self.predictor = Predictor(self.session)
         self.checked = Checked(self.session)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the `fit` that runs: a copy that a callback takes stands where this training stood, and is not in it."""
+        return {**self.__dict__, "_fitting": None}
+
     model = Shared[Module]()
     loss = Shared[Metric]()
     optimizer = Shared[Optimizer]()

@@ -91,6 +91,35 @@ def test_text_in_any_dress(name: str, tmp_path: Path) -> None:
     check(as_source(tmp_path, target="y", buffer=SMALL))
 
 
+@pytest.mark.parametrize("name", ["", "  ", None, "column_6"])
+@pytest.mark.parametrize("count", [1, 2])
+def test_separators_at_the_ends_of_lines_make_no_columns(name: str | None, count: int, tmp_path: Path) -> None:
+    head, *rows = text().splitlines()
+    if name == "column_6":  # the name that the empty field would have
+        head, name = head.replace("a", name, 1), ""
+    head += "" if name is None else ("," + name) * count
+    (tmp_path / "a.csv").write_text("\n".join([head, *(row + "," * count for row in rows)]))
+    check(as_source(tmp_path / "a.csv", target="y", buffer=SMALL))
+    assert list(cr.data.read_table(tmp_path / "a.csv").columns)[1:] == ["b", "c", "d", "y"]
+
+
+def test_separators_at_the_ends_of_lines_without_a_header(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(text(header=False).replace("\n", ",\n"))
+    check(as_source(tmp_path / "a.csv", target="column_5", buffer=SMALL))
+
+
+def test_a_field_without_a_name_that_is_filled_later_is_named(tmp_path: Path) -> None:
+    rows = "1,2,0,\n" * 200_000
+    (tmp_path / "a.csv").write_text("a,b,y,\n" + rows + "3,4,1,9\n")
+    source = as_source(tmp_path / "a.csv", target="y")
+    with pytest.raises(DataError) as told:
+        read(source)
+    assert str(told.value) == (
+        f"as_source: row 200001 of {tmp_path}/a.csv cannot be read (In CSV column #3: CSV conversion error to null: invalid value "
+        f"'9'). Rows are counted from 1 after the header; mend it there, or leave the column out with features=[...]."
+    )
+
+
 def test_a_file_without_a_header(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(text(header=False))
     check(as_source(tmp_path, target="column_5", buffer=SMALL))

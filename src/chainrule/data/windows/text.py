@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import re
 import threading
 from collections.abc import Iterator, Sequence
@@ -60,7 +61,10 @@ class CsvStore:
         samples = [_sample(file, who) for file in self.files]
         self.dialect = _dialect(samples[0], self.files[0], who)
         self.names, begins = self._begin(samples)
-        self.columns, self.types = self._types(samples[0][begins[0] :], choose)
+        rows = samples[0][begins[0] :]
+        self.names, self.nameless = _with_nameless(self.names, self._fields(rows), self.dialect.header)
+        self.empty: list[str] = []  # columns at the end without name and value, which separators there make
+        self.columns, self.types = self._types(rows, choose)
         size = max(1 << 12, min(BLOCK, buffer // 16))
         self.blocks = [block for number, begin in enumerate(begins) for block in self._blocks(number, begin, size)]
         self.pieces = [block.rows for block in self.blocks]
@@ -76,7 +80,9 @@ class CsvStore:
         begins = []
         for file, sample in zip(self.files, samples, strict=True):
             begin = _after_lines(sample, self.dialect.skip)
-            found = self._record(sample[begin:], file)
+            found = self._fields(sample[begin:])
+            if not found:
+                raise DataError(f"{self.who}: there is nothing in {file}. Write it again, or leave it out.")
             if not self.dialect.header:
                 found = [f"column_{i + 1}" for i in range(len(found))]
             elif file is not self.files[0] and names != found:
@@ -93,12 +99,11 @@ class CsvStore:
         with reading(self.files[number], self.who):
             return list(blocks_of(self.files[number], number, begin, size))
 
-    def _record(self, sample: bytes, file: str) -> list[str]:
+    def _fields(self, sample: bytes) -> list[str]:
+        """Those of the first record that has anything in it."""
         end = _after_records(sample, 0)
         found = records(sample[:end].decode(self.dialect.encoding), self.dialect.delimiter)
-        if not found:
-            raise DataError(f"{self.who}: there is nothing in {file}. Write it again, or leave it out.")
-        return [name.strip() for name in found[0]]
+        return [field.strip() for field in found[0]] if found else []
 
     def _types(self, sample: bytes, choose: Choose) -> tuple[Columns, dict[str, Any]]:
         pa = self.arrow
@@ -109,13 +114,22 @@ class CsvStore:
                 f"{self.who}: {self.files[0]} has names of columns and no rows. Write it again, or leave it out."
             )
         table = self._parsed(whole, Block(0, 0, 0, 1, 0), {})
+        self.empty = self._empty(table.schema)
+        table = table.drop_columns(self.empty)
         kinds = [(f.name, pa.float64() if pa.types.is_null(f.type) else f.type) for f in table.schema]
         known = columns_of(pa.schema(kinds))
         columns = choose({n: _shown(table.column(n), c) if isinstance(c, str) else c for n, c in known.items()})
         number = Column("", np.dtype(np.float64))
         floats = [n for n in columns.features if columns.columns[n].dtype.kind in "iu" and columns.target is not None]
         chosen = {**columns.columns, **{name: replace(number, name=name) for name in floats}}
-        return replace(columns, columns=chosen), {**dict(kinds), **dict.fromkeys(floats, pa.float64())}
+        types = {**dict(kinds), **dict.fromkeys(floats, pa.float64()), **dict.fromkeys(self.empty, pa.null())}
+        return replace(columns, columns=chosen), types
+
+    def _empty(self, schema: Any) -> list[str]:
+        """The columns at the end without a name and a value: a value that comes later is an error of its row."""
+        named = len(self.names) - self.nameless
+        last = max((i for i, field in enumerate(schema, 1) if not self.arrow.types.is_null(field.type)), default=0)
+        return self.names[max(named, last) :]
 
     # ---------------------------------------------------------------- reading
 
@@ -167,7 +181,7 @@ class CsvStore:
                 csv.ParseOptions(delimiter=dialect.delimiter, newlines_in_values=True),
                 csv.ConvertOptions(
                     column_types=types,
-                    include_columns=self.columns.names if types else None,
+                    include_columns=[*self.columns.names, *self.empty] if types else None,
                     decimal_point=dialect.decimal,
                 ),
             )
@@ -202,6 +216,22 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _with_nameless(names: list[str], first: list[str], header: bool) -> tuple[list[str], int]:
+    """The names, with some for the fields at the end that have none; and how many have none.
+
+    Args:
+        first: the fields of the first row: what it has beyond the names is taken as columns where it is empty.
+    """
+    beyond = first[len(names) :]
+    names = names if any(beyond) else names + beyond
+    if not header:  # the names are ours
+        return names, len(names)
+    named = max((i for i, name in enumerate(names, 1) if name), default=0)
+    free = (name for i in itertools.count(named + 1) if (name := f"column_{i}") not in names)
+    count = len(names) - named
+    return names[:named] + list(itertools.islice(free, count)), count
 
 
 def _sample(file: str, who: str) -> bytes:
