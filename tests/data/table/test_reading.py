@@ -262,3 +262,30 @@ def test_a_comment_before_the_header_is_spoken_of_where_it_does_harm():
         "(read_table: skip_rows; --skip-rows)."
     )
     assert read("#a,b\n1,2\n").columns == ["#a", "b"]  # a name may begin so
+
+
+@pytest.mark.parametrize("compression", ["zstd", "lz4"])
+def test_a_damaged_length_in_an_arrow_file_is_refused(compression, tmp_path):
+    """polars asks for that much memory, and ends the process where there is none."""
+    path = tmp_path / "t.arrow"
+    pl.DataFrame({"a": [f"some text {i}" for i in range(200)]}).write_ipc(path, compression=compression)
+    data = bytearray(path.read_bytes())
+    begin = data.index(b"\x28\xb5\x2f\xfd" if compression == "zstd" else b"\x04\x22\x4d\x18")
+    data[begin - 8 : begin] = (1 << 60).to_bytes(8, "little")  # the length of what is packed there
+    path.write_bytes(data)
+    with pytest.raises(
+        DamagedFileError, match=r"t\.arrow: not a readable Arrow file \(.*\)\. Copy it again, or write it again\.$"
+    ):
+        cr.data.read_table(path)
+
+
+@pytest.mark.parametrize(("name", "by"), [("t.json", "json"), ("t.ndjson", "ndjson"), ("t.jsonl", "ndjson")])
+def test_json_is_named(name, by, tmp_path):
+    path = tmp_path / name
+    path.write_text('[{"a": 1}]' if by == "json" else '{"a": 1}\n{"a": 2}\n')
+    with pytest.raises(DataError) as told:
+        cr.data.read_table(path)
+    assert str(told.value) == (
+        f"{path}: this is JSON, and no text file of rows. Write it as Parquet or CSV first: "
+        f"polars.read_{by}(path).write_parquet(...)."
+    )

@@ -23,7 +23,7 @@ onnx = pytest.importorskip("onnx")
 runtime = pytest.importorskip("onnxruntime")
 
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
-from tests.interop.onnx.test_export import LOSSES, OPS, POINTWISE, RECURRENT, TRANSPOSED, Of, inputs_of, ours, session  # noqa: E402
+from tests.interop.onnx.test_export import LOOPS, LOSSES, OPS, POINTWISE, TRANSPOSED, Of, inputs_of, ours, session  # noqa: E402
 
 from chainrule.interop.onnx import export, load  # noqa: E402
 from chainrule.interop.onnx.operators import BY_MODE, OPERATORS  # noqa: E402
@@ -51,7 +51,7 @@ def alike(made: Any, *inputs: Array, rtol: float = 2e-5, atol: float = 2e-6) -> 
 @pytest.mark.parametrize(("name", "given"), CASES, ids=[f"{n}-{i}" for i, (n, _) in enumerate(CASES)])
 def test_every_layer_comes_back(name: str, given: dict[str, Any]) -> None:
     layer: Any = layers()[name][0](**given)
-    if name in LOSSES | RECURRENT | TRANSPOSED | {"MultiheadAttention"} or (
+    if name in LOSSES | TRANSPOSED | {"MultiheadAttention"} or (
         name == "BatchNorm1d" and not layer.track_running_stats
     ):
         return
@@ -73,6 +73,11 @@ def test_every_op_comes_back(name: str) -> None:
     for expected, found in zip(ours(Of(function), *few), ours(module, *few), strict=True):
         assert found.dtype == expected.dtype and found.shape == expected.shape
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", list(LOOPS))
+def test_every_loop_comes_back(name: str) -> None:
+    alike(export(Of(LOOPS[name]), cr.zeros(2, 4, 3)), X)
 
 
 def test_a_network_is_trained_on(tmp_path: Path) -> None:
@@ -126,6 +131,85 @@ def test_what_pytorch_exports(norm: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(ours(module, rows)[0], expected, rtol=1e-5, atol=1e-6)
     names = set(theirs.state_dict()) - {"1.num_batches_tracked"}
     assert set(module.state_dict()) == names
+
+
+# -- recurrences -------------------------------------------------------------------------------------------
+
+GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
+
+
+def recurrence(kind: str, direction: str = "forward", bias: bool = True, begin: bool = False, **attributes: Any) -> Any:
+    """A graph of one recurrence from 3 numbers to 2, over (4, 6, 3), and its inputs."""
+    ways, gates, states = 2 if direction == "bidirectional" else 1, GATES[kind], 2 if kind == "LSTM" else 1
+    weights = [rng.normal(size=(ways, gates * 2, n)).astype("f") for n in (3, 2)]
+    shift = (rng.normal(size=(ways, gates * 4)).astype("f"),) if bias else None
+    first = [rng.normal(size=(ways, 6, 2)).astype("f") for _ in range(states)] if begin else []
+    return graph(
+        kind, X.transpose(1, 0, 2).copy(), *((w,) for w in weights), shift, None, *first,
+        results=1 + states, direction=direction, hidden_size=2, **attributes,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
+@pytest.mark.parametrize("kind", list(GATES))
+def test_recurrences_give_what_onnxruntime_gives(kind: str, direction: str) -> None:
+    for further in ({}, {"bias": False}, {"begin": True}):
+        made, given = recurrence(kind, direction, **further)  # type: ignore[arg-type]
+        alike(made, *given)
+
+
+def test_forms_of_recurrences() -> None:
+    for form in ({"kind": "GRU", "linear_before_reset": 1}, {"kind": "RNN", "activations": ["Relu"]}):
+        made, given = recurrence(**form)  # type: ignore[arg-type]
+        alike(made, *given)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "why"),
+    [
+        ({"activations": ["Sigmoid"]}, "has the activations sigmoid, and here it is tanh or relu"),
+        (
+            {"kind": "GRU", "activations": ["Sigmoid", "Relu"]},
+            "has the activations sigmoid, relu, and here they are sigmoid, tanh",
+        ),
+        ({"clip": 1.0}, "has clip=1.0, which is not supported"),
+    ],
+)
+def test_other_recurrences_are_named(attributes: dict[str, Any], why: str) -> None:
+    made, given = recurrence(**{"kind": "RNN", **attributes})
+    with pytest.raises(SettingError) as told:
+        load(made)(*map(cr.tensor, given))
+    kind = attributes.get("kind", "RNN")
+    assert str(told.value) == f"onnx.load: the node 'the node' ({kind}) {why}. Export the model without it."
+
+
+def test_a_scan_both_ways_is_named() -> None:
+    made = export(Of(lambda x: cr.scan(lambda c, z: (c + z, c), x[0], x)), cr.zeros(4, 3), dynamic_axes={})
+    (node,) = [node for node in made.graph.node if node.op_type == "Scan"]
+    (ways,) = [each for each in node.attribute if each.name == "scan_output_directions"]
+    ways.ints[:] = [1]
+    with pytest.raises(
+        SettingError, match=r"\(Scan\) goes some arrays from the front and others from the back\. Export the model"
+    ):
+        load(made)(cr.zeros(4, 3))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", list(GATES))
+def test_recurrences_that_pytorch_exports(kind: str, tmp_path: Path) -> None:
+    theirs = getattr(torch.nn, kind)(3, 5, num_layers=2, bidirectional=True, batch_first=True).eval()
+    path = tmp_path / "theirs.onnx"
+    try:
+        torch.onnx.export(
+            theirs, torch.zeros(2, 4, 3), str(path), dynamo=False, input_names=["x"], dynamic_axes={"x": {0: "n"}}
+        )
+    except Exception as error:
+        pytest.skip(f"PyTorch cannot export here: {error}")
+    with torch.no_grad():
+        expected, last = theirs(torch.tensor(X))
+    states = last if kind == "LSTM" else [last]
+    for found, want in zip(ours(load(path), X), [expected, *states], strict=True):
+        np.testing.assert_allclose(found, want.numpy(), rtol=1e-5, atol=1e-6)
 
 
 # -- operators, one by one ---------------------------------------------------------------------------------

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import io
 import os
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import polars as pl
@@ -20,8 +21,9 @@ from chainrule.files.reading import opened
 from chainrule.names import takes_keywords
 
 Array = np.ndarray[Any, Any]
-BINARY = {".parquet": pl.read_parquet, ".pq": pl.read_parquet, ".feather": pl.read_ipc, ".arrow": pl.read_ipc}
+BINARY = {".parquet": "Parquet", ".pq": "Parquet", ".feather": "Arrow", ".arrow": "Arrow"}
 _PARQUET = b"PAR1"
+_JSON = (".json", ".ndjson", ".jsonl")
 _CHUNK = 1 << 22  # bytes that are looked through at once
 
 
@@ -75,6 +77,11 @@ def read_as_learned(
         data = file.read()
     if data[:4] == _PARQUET or os.path.splitext(who)[1].lower() in BINARY:
         return _binary(data, who, decimal)
+    if os.path.splitext(who)[1].lower() in _JSON and data.lstrip()[:1] in (b"[", b"{"):
+        raise DataError(
+            f"{who}: this is JSON, and no text file of rows. Write it as Parquet or CSV first: "
+            f"polars.read_{'json' if who.lower().endswith('.json') else 'ndjson'}(path).write_parquet(...)."
+        )
     return read_text(data, who, delimiter, encoding, header, decimal, skip_rows, learned)
 
 
@@ -88,15 +95,25 @@ def _check(who: str, delimiter: str | None, decimal: str | None, skip_rows: int)
 
 
 def _binary(data: bytes, who: str, decimal: str | None) -> Table:
-    kind = "Parquet" if data[:4] == _PARQUET else os.path.splitext(who)[1][1:]
-    reader = pl.read_parquet if kind == "Parquet" else BINARY[os.path.splitext(who)[1].lower()]
+    kind = "Parquet" if data[:4] == _PARQUET else BINARY[os.path.splitext(who)[1].lower()]
     try:
-        frame = reader(io.BytesIO(data))
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError) as error:
+        frame = pl.read_parquet(io.BytesIO(data)) if kind == "Parquet" else _arrow(data)
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError, MemoryError) as error:
         raise DamagedFileError(
             f"{who}: not a readable {kind} file ({_first(error)}). Copy it again, or write it again."
         ) from None
     return Table(frame, decimal=decimal, name=who).checked(who)
+
+
+def _arrow(data: bytes) -> pl.DataFrame:
+    """By pyarrow: polars ends the process where a damaged length asks for more memory than there is."""
+    arrow, ipc = importlib.import_module("pyarrow"), importlib.import_module("pyarrow.ipc")
+    try:
+        table = ipc.open_file(arrow.BufferReader(data)).read_all()
+        table.validate(full=True)
+        return cast(pl.DataFrame, pl.from_arrow(table))
+    except arrow.ArrowException as error:
+        raise ValueError(str(error)) from None
 
 
 def _first(error: BaseException) -> str:

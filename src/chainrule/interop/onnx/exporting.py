@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,25 +13,22 @@ from onnx import helper
 from chainrule import graph
 from chainrule.compiler.frontend import pytree
 from chainrule.compiler.frontend.trace import Trace, trace_function
-from chainrule.dtypes import as_stored
 from chainrule.errors import SettingError, ShapeError
 from chainrule.files.document import short
 from chainrule.files.writing import write_whole
-from chainrule.graph import CONST, INPUT, LEAF, Node, Type
-from chainrule.interop.onnx.lowerings import ABSENT, lower
-from chainrule.interop.onnx.writer import Size, Step, TimesRows, Writer, element, refuse
+from chainrule.graph import INPUT, LEAF, Node, Type
+from chainrule.interop.onnx.lowerings import ABSENT
+from chainrule.interop.onnx.nodes import COUNTS, Nodes
+from chainrule.interop.onnx.writer import TimesRows, Writer, refuse
 from chainrule.names import takes_keywords
 from chainrule.nn import Module
 from chainrule.nn.compiled import bare
-from chainrule.ops import contraction, shaping
-from chainrule.ops import elementwise as ew
 from chainrule.tensor.core import Handle, lifted, wrap
 from chainrule.tensor.functions import no_grad
 from chainrule.training.inputs import evaluating
 from chainrule.version import __version__
 
 OPSET, IR = 18, 8  # of late 2022: every runtime since takes them
-COUNTS = 7, 11  # rows, of which what depends on them is told apart
 MOST = (1 << 31) - 1  # bytes of one protobuf message
 Array = np.ndarray[Any, Any]
 
@@ -145,7 +142,7 @@ class _Traced:
         self.held = {s.input: s.current() for s in trace.slots.values() if s.argument is None}
 
     def _check(self, trace: Trace) -> None:
-        for node in self.nodes:
+        for node in _within(self.nodes):
             if node.op.name in ABSENT:
                 raise refuse(node, *ABSENT[node.op.name])
         changed = [slot for slot in trace.slots.values() if slot.final is not None and slot.argument is None]
@@ -158,83 +155,19 @@ class _Traced:
             raise SettingError("onnx.export: the model must return a tensor, or several, got none.")
 
 
-class _Export:
+class _Export(Nodes):
     """A graph in ONNX, from one that was traced for one or two numbers of rows."""
 
     def __init__(self, traced: list[_Traced], names: list[str], dynamic: list[bool], model: Module) -> None:
-        self.first, self.last = traced[0], traced[-1]
+        self.first, last = traced[0], traced[-1]
         self.names, self.dynamic = names, dynamic
         counted = next((name for name, many in zip(names, dynamic, strict=True) if many), None)
-        self.writer = Writer(counted)
+        super().__init__(Writer(counted), self.first.nodes, last.nodes, self.first.outputs)
         self.known = {id(p): name for name, p in model.named_parameters()}
-        self.values: dict[Node, str] = {}
-        self._check_alike()
-        self.twin = dict(zip(self.first.nodes, self.last.nodes, strict=True))
-        self.readers: dict[Node, list[Node]] = {node: [] for node in self.first.nodes}
-        for node in self.first.nodes:
-            for source in node.inputs:
-                self.readers[source].append(node)
-        self.returned = set(self.first.outputs)
-
-    def _check_alike(self) -> None:
-        a, b = self.first, self.last
-        places = [{node: i for i, node in enumerate(t.nodes)} for t in (a, b)]
-        same = len(a.nodes) == len(b.nodes) and all(
-            x.op is y.op and x.dtype is y.dtype and len(x.shape) == len(y.shape)
-            and [places[0][s] for s in x.inputs] == [places[1][s] for s in y.inputs]
-            for x, y in zip(a.nodes, b.nodes, strict=True)
-        )  # fmt: skip
-        if not same:
-            raise SettingError(
-                "onnx.export: the model does something else for another number of rows. Export it for one number of rows: "
-                "dynamic_axes={}."
-            )
-
-    # ---------------------------------------------------------------- sizes
-
-    def _size(self, a: int, b: int, node: Node) -> Size:
-        """A size that is `a` for the first number of rows and `b` for the second."""
-        if a == b:
-            return a
-        if a * COUNTS[1] == b * COUNTS[0] and a % COUNTS[0] == 0:
-            return TimesRows(a // COUNTS[0])
-        raise SettingError(
-            f"onnx.export: {node.op.name}{node.whereabouts()} has a size of {a} for {COUNTS[0]} rows and {b} for {COUNTS[1]}: "
-            f"no multiple of their number. Export the model for one number of rows: dynamic_axes={{}}."
-        )
-
-    def _sizes(self, node: Node) -> list[Size]:
-        return [self._size(a, b, node) for a, b in zip(node.shape, self.twin[node].shape, strict=True)]
-
-    def _params(self, node: Node) -> dict[str, Any]:
-        other = self.twin[node].params
-        return {name: self._param(node, name, value, other[name]) for name, value in node.params.items()}
-
-    def _param(self, node: Node, name: str, a: Any, b: Any) -> Any:
-        if a is b or name == "rule":
-            return a
-        if isinstance(a, tuple):
-            return tuple(self._param(node, name, x, y) for x, y in zip(a, b, strict=True))
-        if name in ("shape", "stop", "size"):
-            return self._size(a, b, node)
-        if a != b:
-            raise self._depends(node, f"{name}={a!r} for {COUNTS[0]} rows and {b!r} for {COUNTS[1]}")
-        return a
-
-    def _depends(self, node: Node, what: str) -> SettingError:
-        node = self.readers[node][0] if node.op.kind == "source" and self.readers[node] else node
-        return SettingError(
-            f"onnx.export: {node.op.name}{node.whereabouts()} depends on the number of rows ({what}). Export the model for one "
-            f"number of rows (dynamic_axes={{}}), or leave that out of forward."
-        )
-
-    # ---------------------------------------------------------------- nodes
 
     def model(self, output_names: Sequence[str] | None, metadata: Mapping[str, str]) -> onnx.ModelProto:
         """The whole, checked."""
-        for node in self.first.nodes:
-            if not self._within_gemm(node):
-                self.values[node] = self._value(node)
+        self.write()
         outputs = _names("output", len(self.first.outputs), output_names)
         for name, node in zip(outputs, self.first.outputs, strict=True):
             if name in self.names:
@@ -243,39 +176,27 @@ class _Export:
             self.writer.op("Identity", self.values[node], outputs=[name])
         self._without_copies(outputs)
         inputs = [node for node, _ in sorted(self.first.arguments.items(), key=lambda pair: pair[1])]
-        entries = [self._entry(self.names[self.first.arguments[node]], node) for node in inputs]
+        entries = [self.entry(self.names[self.first.arguments[node]], node) for node in inputs]
         made = helper.make_graph(
             self.writer.nodes, "chainrule", entries,
-            [self._entry(name, node) for name, node in zip(outputs, self.first.outputs, strict=True)], self.writer.initializers,
+            [self.entry(name, node) for name, node in zip(outputs, self.first.outputs, strict=True)], self.writer.initializers,
         )  # fmt: skip
         whole = helper.make_model(made, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR)
         whole.producer_name, whole.producer_version = "chainrule", __version__
         helper.set_model_props(whole, dict(metadata))
         return whole
 
-    def _entry(self, name: str, node: Node) -> onnx.ValueInfoProto:
-        sizes = [_label(size) if isinstance(size, TimesRows) else size for size in self._sizes(node)]
-        return helper.make_tensor_value_info(name, element(node.dtype), sizes)
-
-    def _value(self, node: Node) -> str:
-        self.writer.layer = node.layer
+    def _source(self, node: Node) -> str | None:
         if node in self.first.arguments:
             return self.names[self.first.arguments[node]]
         if node in self.first.held:
             handle = self.first.held[node]
             return self._tensor(self.known.get(id(handle)), lifted(handle).value)
-        if node.op is CONST:
-            value = self._params(node)["value"]
-            return self.writer.constant(as_stored(value, node.dtype))
         if node.op is LEAF:
             return self._leaf(node)
         if node.op is INPUT:
             raise self._depends(node, "and on a number that Python gives")
-        product = self._product(node)
-        if product is not None:
-            return product
-        step = Step(node, self._sizes(node), [self._sizes(source) for source in node.inputs], self._params(node))
-        return lower(self.writer, step, *(self.values[source] for source in node.inputs))
+        return super()._source(node)
 
     def _tensor(self, name: str | None, value: Array) -> str:
         """A parameter under its name; what else stood there is a constant."""
@@ -293,49 +214,26 @@ class _Export:
             raise self._depends(node, "a tensor that forward makes")
         return self.writer.op("Expand", self.writer.constant(row), self.writer.sizes(sizes))
 
-    # ---------------------------------------------------------------- x W^T + b as one Gemm
-
-    def _weight_of(self, node: Node) -> Node | None:
-        """The W of ``x W^T`` for x of two axes."""
-        if node.op is not contraction.matmul or len(node.inputs[0].shape) != 2:
-            return None
-        turned = node.inputs[1]
-        return turned.inputs[0] if turned.op is shaping.permute and turned.params["dims"] == (1, 0) else None
-
-    def _biased(self, product: Node) -> Node | None:
-        """The addition of a bias to ``x W^T``, where nothing else reads that."""
-        readers = self.readers[product]
-        if self._weight_of(product) is None or len(readers) != 1 or product in self.returned:
-            return None
-        add = readers[0]
-        fits = add.op is ew.add and add.inputs[0] is product and len(add.inputs[1].shape) == 1
-        return add if fits and add.inputs[1].shape[0] in (1, product.shape[1]) else None
-
-    def _within_gemm(self, node: Node) -> bool:
-        if node.op is shaping.permute:
-            readers = self.readers[node]
-            return node not in self.returned and all(self._weight_of(r) and r.inputs[1] is node for r in readers)
-        return self._biased(node) is not None
-
-    def _product(self, node: Node) -> str | None:
-        product, bias = node, []
-        if node.op is ew.add and self._biased(node.inputs[0]) is node:
-            product, bias = node.inputs[0], [self.values[node.inputs[1]]]
-        weight = self._weight_of(product)
-        if weight is None:
-            return None
-        return self.writer.op("Gemm", self.values[product.inputs[0]], self.values[weight], *bias, transB=1)
-
     def _without_copies(self, outputs: list[str]) -> None:
         """Results under their names at once, where the last node gives them."""
         nodes = self.writer.nodes
         for copy in [node for node in nodes if node.op_type == "Identity" and node.output[0] in outputs]:
             made = next((node for node in nodes if copy.input[0] in node.output and node.op_type != "Constant"), None)
-            read = [node for node in nodes if copy.input[0] in node.input]
+            read = [node for node in nodes if copy.input[0] in _reads(node)]
             if made is not None and len(read) == 1:
-                made.output[0] = copy.output[0]
+                made.output[list(made.output).index(copy.input[0])] = copy.output[0]
                 nodes.remove(copy)
 
 
-def _label(size: TimesRows) -> str:
-    return "batch" if size.times == 1 else f"{size.times}*batch"
+def _within(nodes: Iterable[Node]) -> Iterator[Node]:
+    """Nodes, and those of the graphs within them."""
+    for node in nodes:
+        yield node
+        for body in graph.subgraphs(node):
+            yield from _within(body.nodes())
+
+
+def _reads(node: onnx.NodeProto) -> set[str]:
+    """The values that a node reads, or a graph within it."""
+    inner = [each for attribute in node.attribute if attribute.HasField("g") for each in attribute.g.node]
+    return set(node.input).union(*map(_reads, inner))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from chainrule.files.reading import read_whole
 from chainrule.files.writing import shown
 from chainrule.interop.onnx.exporting import MOST
 from chainrule.interop.onnx.operators import BY_MODE, FIXED, OPERATORS, Step, as_tensor
+from chainrule.interop.onnx.recurrences import RECURRENT, scanned
 from chainrule.interop.onnx.sizes import SIZES
 from chainrule.names import takes_keywords
 from chainrule.nn import Module, Parameter
@@ -27,6 +29,22 @@ from chainrule.tensor.creation import from_stored
 OLDEST = 13  # opset, of 2020: since then axes are inputs and softmax means its axis alone
 _KIND = "an ONNX file"
 Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Body:
+    """A graph within a node.
+
+    Attributes:
+        steps: its nodes in order.
+        inputs, outputs: names of values; it reads those around it by their names, too.
+        values: its constants by name.
+    """
+
+    steps: tuple[Step, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    values: Mapping[str, Array]
 
 
 class OnnxModule(Module):
@@ -83,18 +101,31 @@ class OnnxModule(Module):
         for name, path in self.paths.items():
             owner, _, last = path.rpartition(".")
             values[name] = getattr(self.get_submodule(owner), last)
-        for step in self.steps:
+        self._run_all(self.steps, values)
+        results = tuple(as_tensor(values[name]) for name in self.outputs)
+        return results[0] if len(results) == 1 else results
+
+    def _run_all(self, steps: tuple[Step, ...], values: dict[str, Any]) -> None:
+        """Run nodes one after the other, and add what they give to the values."""
+        for step in steps:
             try:
-                found = self._run(step, [values[name] if name else None for name in step.inputs])
+                found = self._run(step, [values[name] if name else None for name in step.inputs], values)
             except ChainruleError:
                 raise
             except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, MemoryError) as error:
                 raise step.refuse(f"does not fit what it gets: {short(str(error))[1:-1]}") from None
             values.update(zip(step.outputs, found if isinstance(found, tuple) else (found,), strict=False))
-        results = tuple(as_tensor(values[name]) for name in self.outputs)
-        return results[0] if len(results) == 1 else results
 
-    def _run(self, step: Step, given: list[Any]) -> Any:
+    def _run(self, step: Step, given: list[Any], values: dict[str, Any]) -> Any:
+        if step.kind == "Scan":
+            body: Body = step.attributes["body"]
+
+            def once(inputs: Sequence[Tensor]) -> list[Tensor]:
+                inner = {**values, **body.values, **dict(zip(body.inputs, inputs, strict=True))}
+                self._run_all(body.steps, inner)
+                return [as_tensor(inner[name]) for name in body.outputs]
+
+            return scanned(step, once, list(map(as_tensor, given)))
         if step.kind == "Shape":
             sizes = np.array(given[0].shape, np.int64)
             return sizes[slice(step.get("start", 0), step.get("end"))]
@@ -105,7 +136,7 @@ class OnnxModule(Module):
         inputs = [v if v is None or i in fixed else as_tensor(v) for i, v in enumerate(given)]
         if step.kind in BY_MODE:
             return BY_MODE[step.kind](step, self.training, *inputs)
-        return OPERATORS[step.kind](step, *inputs)
+        return (OPERATORS.get(step.kind) or RECURRENT[step.kind])(step, *inputs)
 
     def extra_repr(self) -> str:
         return f"{len(self.steps)} nodes, ({', '.join(self.inputs)}) -> ({', '.join(self.outputs)})"
@@ -115,8 +146,8 @@ class OnnxModule(Module):
 def load(f: str | os.PathLike[str] | bytes | onnx.ModelProto) -> OnnxModule:
     """The graph of an ONNX file as a module, in evaluation mode; no code of the file is run.
 
-    Dense networks, activations, norms, embeddings, and what is made of elementwise operators, reductions and changes of
-    shape; opset 13 or later. Its weights are parameters: train it further, compile it, save its ``state_dict()``.
+    Dense networks, convolutions, activations, norms, embeddings, recurrences (LSTM, GRU, RNN, Scan), and what is made of
+    elementwise operators, reductions and changes of shape; opset 13 or later. Its weights are parameters: train it further, compile it, save its ``state_dict()``.
 
     Args:
         f: the file, or a model of the library onnx.
@@ -148,14 +179,8 @@ def load(f: str | os.PathLike[str] | bytes | onnx.ModelProto) -> OnnxModule:
 def _module(model: onnx.ModelProto, source: str) -> OnnxModule:
     _check(model, source)
     graph = model.graph
-    values = {t.name: _array(t, source) for t in graph.initializer}
-    steps: list[Step] = []
-    for i, node in enumerate(graph.node):
-        step = _step(node, i, source)
-        if step.kind == "Constant":
-            values[step.outputs[0]] = _constant(step)
-        else:
-            steps.append(step)
+    steps, known = _steps(graph, source)
+    values = {t.name: _array(t, source) for t in graph.initializer} | known
     _check_names(graph, steps, values, source)
     kept = tuple(n for s in steps if s.kind == "BatchNormalization" for n in s.inputs[3:5] if n in values)
     constants = {node.output[0] for node in graph.node if node.op_type == "Constant"}
@@ -172,6 +197,28 @@ def _module(model: onnx.ModelProto, source: str) -> OnnxModule:
     return made.eval()
 
 
+def _steps(graph: onnx.GraphProto, source: str) -> tuple[list[Step], dict[str, Array]]:
+    """The nodes of a graph, and its constants."""
+    steps: list[Step] = []
+    values: dict[str, Array] = {}
+    for i, node in enumerate(graph.node):
+        step = _step(node, i, source)
+        if step.kind == "Constant":
+            values[step.outputs[0]] = _constant(step)
+        else:
+            steps.append(step)
+    return steps, values
+
+
+def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """All nodes, those of the graphs within them too."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            if attribute.type == AttributeProto.GRAPH:
+                yield from _nodes(attribute.g)
+
+
 def _check(model: onnx.ModelProto, source: str) -> None:
     try:
         onnx.checker.check_model(model)
@@ -186,9 +233,9 @@ def _check(model: onnx.ModelProto, source: str) -> None:
             f"onnx.load: {source} is of opset {versions[0]}; read are {OLDEST} and later. Export it anew, or bring it up: "
             f"onnx.version_converter.convert_version(model, {OLDEST})."
         )
-    known = {*OPERATORS, *BY_MODE, "Constant", "Shape"}
+    known = {*OPERATORS, *RECURRENT, *BY_MODE, "Constant", "Scan", "Shape"}
     unknown: dict[str, str] = {}
-    for i, node in enumerate(model.graph.node):
+    for i, node in enumerate(_nodes(model.graph)):
         if node.op_type not in known or node.domain not in ("", "ai.onnx"):
             unknown.setdefault(node.op_type, node.name or f"#{i}")
     if unknown:
@@ -205,9 +252,13 @@ def _check(model: onnx.ModelProto, source: str) -> None:
         raise SettingError(f"onnx.load: {source} has sparse weights, which chainrule does not have. Export dense ones.")
 
 
-def _check_names(graph: onnx.GraphProto, steps: list[Step], values: Mapping[str, Array], source: str) -> None:
-    known = {*values, *(entry.name for entry in graph.input)}
-    for step in steps:
+def _check_names(
+    graph: onnx.GraphProto, steps: Sequence[Step], values: Iterable[str], source: str, outside: Iterable[str] = ()
+) -> None:
+    known = {*values, *outside, *(entry.name for entry in graph.input)}
+    for step, node in zip(steps, [n for n in graph.node if n.op_type != "Constant"], strict=True):
+        for body, inner in _bodies(step, node):
+            _check_names(inner, body.steps, body.values, source, known)
         for name in step.inputs:
             if name and name not in known:
                 raise DamagedFileError(
@@ -217,6 +268,10 @@ def _check_names(graph: onnx.GraphProto, steps: list[Step], values: Mapping[str,
     for entry in graph.output:
         if entry.name not in known:
             raise DamagedFileError(f"{source}: nothing gives the output {entry.name!r}. Export it again.")
+
+
+def _bodies(step: Step, node: onnx.NodeProto) -> list[tuple[Body, onnx.GraphProto]]:
+    return [(step.attributes[a.name], a.g) for a in node.attribute if a.type == AttributeProto.GRAPH]
 
 
 def _array(t: onnx.TensorProto, source: str) -> Array:
@@ -247,6 +302,10 @@ def _step(node: onnx.NodeProto, number: int, source: str) -> Step:
         value = onnx.helper.get_attribute_value(attribute)
         if attribute.type == AttributeProto.TENSOR:
             value = _array(value, source)
+        elif attribute.type == AttributeProto.GRAPH and node.op_type == "Scan":
+            value = _body(value, source)
+        elif attribute.type == AttributeProto.STRINGS and node.op_type in RECURRENT:
+            value = list(value)
         elif attribute.type not in (
             AttributeProto.FLOAT,
             AttributeProto.INT,
@@ -259,6 +318,17 @@ def _step(node: onnx.NodeProto, number: int, source: str) -> Step:
             )
         found[attribute.name] = value
     return Step(node.op_type, node.name or f"#{number}", tuple(node.input), tuple(node.output), found)
+
+
+def _body(graph: onnx.GraphProto, source: str) -> Body:
+    if len(graph.initializer):
+        raise SettingError(
+            f"onnx.load: {source}: the graph {short(graph.name)} within a node has weights of its own, which nothing here would "
+            f"learn. Export it with its weights outside."
+        )
+    steps, values = _steps(graph, source)
+    inputs, outputs = (tuple(entry.name for entry in entries) for entries in (graph.input, graph.output))
+    return Body(tuple(steps), inputs, outputs, values)
 
 
 def _constant(step: Step) -> Array:

@@ -302,8 +302,7 @@ def _iota(w: Writer, step: Step) -> str:
     size, kind = step.params["size"], step.params["dtype"]
     if not isinstance(size, TimesRows):
         return w.constant(np.arange(size, dtype=kind.numpy))
-    end = w.op("Squeeze", w.rows(size.times))
-    found = w.op("Range", w.constant(np.int64(0)), end, w.constant(np.int64(1)))
+    found = w.counted(size)
     return found if kind is dtypes.int64 else w.op("Cast", found, to=element(kind))
 
 
@@ -340,7 +339,6 @@ ABSENT: dict[str, tuple[str, str]] = {
     "shift_left": ("shifts the bits of signed numbers, which ONNX does not", "Multiply by a power of 2."),
     "shift_right": ("shifts the bits of signed numbers, which ONNX does not", "Divide by a power of 2."),
     "frexp": ("takes numbers apart into their bits, which ONNX does not", "Leave it out of forward."),
-    "scan": ("repeats a graph, which is not written here yet", "Write its steps one by one in a loop of Python."),
     "bitcast": ("reads bits as another dtype, which ONNX does not", _EVAL),
 }
 

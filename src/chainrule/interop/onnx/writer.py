@@ -89,9 +89,17 @@ class Writer:
         self._rows: str | None = None
         self.layer = ""
 
-    def op(self, kind: str, *inputs: str, outputs: Sequence[str] = (), **attributes: Any) -> str:
+    def name(self, kind: str) -> str:
+        """A name that nothing has yet: until the next node, one a kind."""
+        return self._prefix + (f"{self.layer}/" if self.layer else "") + f"{kind}_{len(self.nodes)}"
+
+    def within(self, prefix: str) -> Writer:
+        """For a graph within a node of this one: what each of its steps would compute alike is computed here once."""
+        return _Inner(self, prefix)
+
+    def op(self, kind: str, *inputs: str, name: str = "", outputs: Sequence[str] = (), **attributes: Any) -> str:
         """A node; gives the name of its (first) result."""
-        name = self._prefix + (f"{self.layer}/" if self.layer else "") + f"{kind}_{len(self.nodes)}"
+        name = name or self.name(kind)
         results = list(outputs) or [f"{name}_out"]
         self.nodes.append(helper.make_node(kind, list(inputs), results, name=name, **attributes))
         return results[0]
@@ -134,3 +142,24 @@ class Writer:
             shape = self.op("Shape", self._counted or "")
             self._rows = self.op("Slice", shape, self.ints(0), self.ints(1), self.ints(0))
         return self._rows if times == 1 else self.op("Mul", self._rows, self.ints(times))
+
+    def counted(self, size: Size) -> str:
+        """The numbers from 0 up to a size."""
+        if not isinstance(size, TimesRows):
+            return self.constant(np.arange(size))
+        end = self.op("Squeeze", self.rows(size.times))
+        return self.op("Range", self.constant(np.int64(0)), end, self.constant(np.int64(1)))
+
+
+class _Inner(Writer):
+    """A graph within a node of another, which reads the values of that by their names."""
+
+    def __init__(self, outer: Writer, prefix: str) -> None:
+        super().__init__(None, prefix)
+        self._outer = outer
+
+    def constant(self, value: Any, dtype: Any = None) -> str:
+        return self._outer.constant(value, dtype)
+
+    def rows(self, times: int) -> str:
+        return self._outer.rows(times)
