@@ -40,7 +40,7 @@ from chainrule.ops.random import draw
 from chainrule.tensor import Tensor
 from chainrule.tensor.core import Handle
 
-draw.native = draws.draw  # also for what is drawn outside of every program
+draw.native = draws.draw  # what is drawn outside of every program is drawn natively, too
 
 MANY_TRACES = 16
 STATES = 4  # of what a function itself changes of Python, for which it is traced: a flag that goes to and fro has two

@@ -42,7 +42,7 @@ def flush_denormals(triple: str) -> tuple[str, str, list[str]]:
 
 
 def _flushing(family: str, register: str, type: str) -> tuple[str, str, list[str]]:
-    """Likewise, by the bit that ARM's registers of floating-point control have for it."""
+    """What takes denormal numbers for zeros, by the bit that ARM's registers of floating-point control have for it, and back."""
     get, put = f"{type} @llvm.{family}.get.{register}()", f"@llvm.{family}.set.{register}({type}"
     enter = f"""  %old = call {get}
   %new = or {type} %old, 16777216

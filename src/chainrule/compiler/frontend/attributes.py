@@ -147,7 +147,7 @@ class Members:
 class Attribute(AttributeUse):
     """What a name stands for in a namespace: an attribute of a module or of a plain object, a global, a variable."""
 
-    space: Namespace = None  # type: ignore[assignment]  # likewise
+    space: Namespace = None  # type: ignore[assignment]  # always given; fields of the base have defaults
     name: str = ""
     kind: Type | None = field(init=False, default=None)  # of the tensor that the trace found there
     moved: bool = False  # what the trace read there is something else after a call

@@ -150,7 +150,7 @@ ALONE = references([object()], 0)  # held by its list alone
 
 
 def references_to_each(held: list[Tensor | None]) -> list[int]:
-    """Likewise, of every element at once."""
+    """How many references to each element there are, Python's own among them."""
     return list(map(sys.getrefcount, held))
 
 
@@ -187,7 +187,7 @@ def fits(slot: Slot, bound: Node | None, writes: bool) -> bool:
 
 
 def fits_unread(slot: Slot, writes: bool) -> bool:
-    """Likewise of one that the program itself does not read: whether it requires grad shaped the trace."""
+    """Is a tensor that the program itself does not read still what the trace found? Whether it requires grad shaped that."""
     handle = slot.current()
     same = handle._node.requires_grad == slot.input.requires_grad
     return same and not (writes and _looks_elsewhere(slot, handle))

@@ -75,7 +75,7 @@ class Capture:
         cells: variables of enclosing functions, with their names.
         spaces: dicts (globals, attributes of plain objects) with the names that are read there.
         containers: lists, dicts, sets and deques, with what to call them.
-        arrays: small arrays, likewise.
+        arrays: small arrays, with what they held.
         generators: sources of random numbers that are not ours.
         tensors: the tensors among them.
         read: names (of attributes, too) that some of the code reads.
@@ -100,7 +100,7 @@ class Capture:
         self.reads = False
         self.read_once: dict[str, None] = {}
         self._terms: list[Term] = []  # compared, whatever the program itself writes
-        self._looked_at: dict[int, Any] = {}  # likewise containers
+        self._looked_at: dict[int, Any] = {}  # containers that are compared, whatever the program itself writes
         self.buffers: dict[int, tuple[Any, str]] = {}  # of the standard library
         self._long: dict[int, Any] = {}
         self._members: dict[tuple[int, str], tuple[type, str]] = {}  # of classes

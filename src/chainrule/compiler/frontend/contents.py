@@ -14,7 +14,7 @@ import numpy as np
 ITEMS = 64  # of a list, tuple or dict that are looked at one by one
 ELEMENTS = 4096  # of an array that is compared at every call, and of a longer list, of which nothing else is looked at
 
-COMPARED = (list, dict, set, deque)  # and put back where the function changed them
+COMPARED = (list, dict, set, deque)  # compared at every call, and put back where the function changed them
 BEHIND: dict[type, str] = {  # containers that keep what they hold in another one
     ChainMap: "maps", UserDict: "data", UserList: "data", UserString: "data",
     weakref.WeakValueDictionary: "data", weakref.WeakKeyDictionary: "data", weakref.WeakSet: "data",

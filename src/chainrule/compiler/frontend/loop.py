@@ -276,7 +276,7 @@ class Turns:
             raise failure
 
     def attempt(self, count: int) -> Exception | None:
-        """Likewise; what fails in a step is given, and then all but `back` is of no use any more."""
+        """The next turns, so many; what fails in a step is given, and then all but `back` is of no use any more."""
         done, steps = self._done, self._between(self._done, self._done + count)
         for i, loop in self._loops.items():
             loop.check(steps[i], shared=True)

@@ -54,7 +54,7 @@ class Outside:
         self.keys: dict[int, tuple[Table, tuple[str, ...]]] = {}
         self.places: dict[Key, Attribute] = {}
         self.changed: set[Key] = set()  # variables and containers that the function itself changes
-        self.altered: list[Altered] = []  # likewise, with what it found and left there
+        self.altered: list[Altered] = []  # such variables and containers, with what it found and left there
         self.faults: list[str] = []
         self.warnings: list[str] = []  # given once everything is put back: they may be errors
         self.finished = False
@@ -81,7 +81,7 @@ class Outside:
                 self.read_name(own, name, ABSENT)
 
     def read_name(self, space: Any, name: str, found: Any) -> None:
-        """Likewise in a namespace."""
+        """A name was read in a namespace."""
         key = id(space), name
         if key not in self.places:
             self.reads.setdefault(key, (space, name, found))

@@ -438,7 +438,7 @@ class Specialization:
 
     def _shared(self) -> bool:
         """Does anyone hold a tensor in whose place the program would put another?"""
-        for i in self.carrying:  # noqa: SIM110 - likewise
+        for i in self.carrying:  # noqa: SIM110 - at every call
             if references(self.mine, i) > ALONE + 1:  # 1: the place's
                 return True
         return False
@@ -505,7 +505,7 @@ class Specialization:
         self.hold[len(self.arguments) + i] = array
 
     def _bind_carried(self, i: int, place: AttributeUse, node: Node, room: Room) -> None:
-        """Likewise where the program puts another tensor: one that only the place holds may be that other one already."""
+        """Give its buffer to a slot where the program puts another tensor: one that only the place holds may be that one already."""
         held = node._value
         if held is None:
             raise TraceError(f"{node.op.name}{node.whereabouts()}: a traced tensor has no value to run on.")
@@ -528,7 +528,7 @@ class Specialization:
         """Is all that the last call put somewhere still there, and does nobody else hold it?"""
         if not self.reused or references_to_each(self.put) != self.alone:
             return False
-        for owner, held, node in zip(self.owners, self.put, self.put_nodes):  # noqa: B905 - likewise
+        for owner, held, node in zip(self.owners, self.put, self.put_nodes):  # noqa: B905 - at every call
             if held is None or owner._grad is not held or held._node is not node or node.seen:
                 return False
         return True

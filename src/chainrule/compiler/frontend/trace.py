@@ -303,7 +303,7 @@ def _traced(
     watch_library()
     trace, outer = Trace(outside=Outside(capture)), _Outer()
     watching = reading_noted(capture.read_once, _LIBRARY) if capture is not None and capture.reads else nullcontext()
-    try:  # and no `with` for what is put back: on its way in and out a signal's handler may raise
+    try:  # no `with` for what is put back: on its way in and out a signal's handler may raise
         reads_recorded(True)
         graph._local.trace = trace
         with Locks.tracing:

@@ -41,7 +41,7 @@ def simplified(program: Graph) -> tuple[Graph, dict[Node, Node]]:
 
 
 def _simplified(program: Graph, given: dict[Node, Node]) -> tuple[Graph, dict[Node, Node]]:
-    """Likewise with other inputs in the place of those `given`."""
+    """The simplified graph, with other inputs in the place of those `given`, and what each node of the old one became."""
     nodes = graph.toposort([*program.inputs, *program.outputs])
     builder = Builder(nodes, program.outputs)
     builder.image.update(given)

@@ -49,7 +49,7 @@ _TURN = 0.6
 _VECTOR = 0.2
 # How much slower, as a share, a product may be for each copy of the tile's code that it is spared.
 _BODY = 0.02
-# The same of a product of fewer than `_SMALL` multiply-adds: it is soon done, and takes as long to compile.
+# What `_BODY` is for a product of fewer than `_SMALL` multiply-adds: it is soon done, and takes as long to compile.
 _SMALL_BODY = 0.04
 # Multiply-adds below which a product counts as small.
 _SMALL = 1 << 21

@@ -120,13 +120,13 @@ class Machine:
         )
 
     def compiler(self, effort: int) -> Any:
-        """The same, made once for all modules: each call of LLVM that works with it holds llvmlite's lock to its end."""
+        """LLVM's idea of this machine, made once for all modules: each call of LLVM that works with it holds llvmlite's lock to its end."""
         if effort not in self._compilers:
             self._compilers[effort] = self.target_machine(effort)
         return self._compilers[effort]
 
     def linked_machine(self) -> Any:
-        """The same, for objects that a linker takes; where there is an operating system, into libraries too."""
+        """LLVM's idea of the machine, for objects that a linker takes; where there is an operating system, into libraries too."""
         reloc = "static" if self.triple.startswith(("thumb", "wasm")) else "pic"
         return self.llvm.Target.from_triple(self.triple).create_target_machine(
             cpu=self.cpu, features=self.features, opt=2, reloc=reloc, codemodel="default", abiname=self.abi

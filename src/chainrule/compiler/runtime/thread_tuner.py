@@ -30,7 +30,7 @@ SOON = 0.03
 EVERY = 0.5
 # How many times the seconds that the last probe lost must pass before the next: probing takes a hundredth of the time.
 COST = 100.0
-# The same at first, and while steps on the favourite take longer than they did: probing may take a tenth of the time.
+# What `COST` is at first, and while steps on the favourite take longer than they did: probing may take a tenth of the time.
 HASTE = 10.0
 # How many times as long as before a step on the favourite must take, for the other to be tried early.
 WORSE = 1.2
@@ -58,7 +58,7 @@ class ThreadTuner:
         self.ran = 0.0  # seconds, all stretches together
         self.expected = self.favourite
         self.at_worst = 0.0  # when to try the other number, should the favourite do worse,
-        self.again = HASTE * max(PROBE, alone * 1e-9) * abs(shared / alone - 1)  # and when anyway
+        self.again = HASTE * max(PROBE, alone * 1e-9) * abs(shared / alone - 1)  # when to try it anyway
         self.defeats = 0  # of the other, since it last won
 
     @property

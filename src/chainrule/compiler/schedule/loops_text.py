@@ -117,7 +117,7 @@ class _NestPrinter(Printer):
 
 
 def _loop_of(statement: Statement) -> object:
-    """The same for whole turns of a loop and for what they left."""
+    """What tells loops apart: the whole turns of one and what they left are one loop."""
     return (statement.var, id(statement.body)) if isinstance(statement, For) else id(statement)
 
 

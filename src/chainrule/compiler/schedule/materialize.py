@@ -20,8 +20,8 @@ from chainrule.several import RESULT, Several
 
 # What is cheap enough to compute again in every kernel that reads it, in units of one addition.
 RECOMPUTE = 3
-# The same, where two kept arrays of its shape at most say it element by element: whoever reads it reads those instead, and
-# often does so anyway. To store a vector of values and load it again takes as long as about so many additions.
+# What is cheap enough to compute again, in additions, where at most `FEW` kept arrays of its shape say it element by element: whoever
+# reads it reads those instead, and often does so anyway. To store a vector of values and load it again takes as long as about so many additions.
 RECOMPUTE_FROM_FEW = 12
 FEW = 2
 # Ops in one kernel's expression; beyond, a value is kept, so that no walk over an expression grows deep.

@@ -21,9 +21,10 @@ SHARED = 8  # heads of all sequences together, from which on threads are about e
 FOLDS = (reduction.sum, reduction.amax, reduction.amin)
 # Values of a region that are computed again in every nest that needs them: LLVM's time grows faster than a function does.
 LARGEST = 50
-# Elements of a product below which its kernels stay apart, where a nest computes nothing twice (forwards alone).
+# Elements of a product below which its kernels stay apart where a nest computes nothing twice, as forwards alone.
 ONCE = 1 << 16
-# ... and where it does. Scores of (32, 128, 128) that are kept take 0.76 of the time of those that are computed again,
+# Elements of a product below which its kernels stay apart where a nest computes something twice, as forwards and backwards.
+# Scores of (32, 128, 128) that are kept take 0.76 of the time of those that are computed again,
 # forwards and backwards; those of (8, 1024, 1024) 0.87, in sixteen times the memory.
 AGAIN = 1 << 20
 

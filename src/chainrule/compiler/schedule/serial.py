@@ -15,7 +15,7 @@ class Serial(Kernel):
     """The kernels of `body`, `steps` times.
 
     Each of these says which node of the region stands for which buffer outside: `whole` as it is, `slices` for one entry at
-    each step, `stacks` likewise for what a step writes; `carries` for the buffer that a step reads, and what it leaves there.
+    each step, `stacks` for what a step writes as one entry of it; `carries` for the buffer that a step reads, and what it leaves there.
     """
 
     body: Schedule = field(kw_only=True)
