@@ -226,13 +226,30 @@ def _flip(w: Writer, step: Step, x: str) -> str:
 
 
 def _pad(w: Writer, step: Step, x: str) -> str:
-    low, high, interior = (step.params[name] for name in ("low", "high", "interior"))
-    if any(interior):
-        raise step.refuse("puts zeros between elements, which ONNX's Pad does not", _EVAL)
+    low, high = step.params["low"], step.params["high"]
     if step.dtype is dtypes.bool_:
-        padded = w.op("Pad", w.op("Cast", x, to=element(dtypes.int32)), w.ints(*low, *high))
-        return w.op("Cast", padded, to=element(dtypes.bool_))
-    return w.op("Pad", x, w.ints(*low, *high))
+        x = w.op("Cast", x, to=element(dtypes.int32))
+    x = _apart(w, step, x)
+    padded = w.op("Pad", x, w.ints(*low, *high)) if any((*low, *high)) else x
+    return w.op("Cast", padded, to=element(dtypes.bool_)) if step.dtype is dtypes.bool_ else padded
+
+
+def _apart(w: Writer, step: Step, x: str) -> str:
+    """Zeros between the elements of an axis: along a new one behind each, and without those behind the last."""
+    sizes = list(step.inputs[0])
+    for axis, gap in enumerate(step.params["interior"]):
+        size = sizes[axis]
+        if not gap:
+            continue
+        assert not isinstance(size, TimesRows)  # between rows of open number, the length is no multiple of theirs
+        before = [0] * (len(sizes) + 1)
+        spread = w.op("Unsqueeze", x, w.ints(axis + 1))
+        spread = w.op("Pad", spread, w.ints(*before, *before[:axis], 0, gap, *before[axis + 2 :]))
+        sizes[axis] = size * (gap + 1)
+        flat = w.op("Reshape", spread, w.sizes(sizes), allowzero=1)
+        x = w.op("Slice", flat, w.ints(0), w.ints(-gap), w.ints(axis))
+        sizes[axis] = max(0, size * (gap + 1) - gap)
+    return x
 
 
 def _unfold(w: Writer, step: Step, x: str) -> str:

@@ -306,6 +306,21 @@ def _conv(step: Step, x: Tensor, weight: Any, bias: Any = None) -> Tensor:
     return formulas[rank](F.pad(x, border), as_tensor(weight), bias, strides, 0, dilations, step.get("group", 1))
 
 
+def _conv_transpose(step: Step, x: Tensor, weight: Any, bias: Any = None) -> Tensor:
+    rank, formulas = x.ndim - 2, {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
+    if rank not in formulas:
+        raise step.refuse(f"has {rank} spatial axes; here there are 1, 2 or 3")
+    if step.get("auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID") or step.get("output_shape"):
+        raise step.refuse("lets its borders be computed; here they are numbers")
+    pads, ones = step.get("pads", [0] * (2 * rank)), [1] * rank
+    strides, dilations = list(step.get("strides", ones)), list(step.get("dilations", ones))
+    found = formulas[rank](x, as_tensor(weight), None, strides, 0, 0, step.get("group", 1), dilations)
+    further = step.get("output_padding", [0] * rank)
+    border = [n for i in reversed(range(rank)) for n in (-pads[i], further[i] - pads[rank + i])]
+    found = F.pad(found, border)
+    return found if bias is None else found + bias.reshape(-1, *ones)
+
+
 def _gather(step: Step, x: Tensor, index: Tensor) -> Tensor:
     axis, count = step.get("axis", 0) % x.ndim, index.ndim
     flat = index.reshape(1) if not count else index
@@ -377,7 +392,7 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "BitwiseAnd": lambda s, a, b: a & b, "BitwiseNot": lambda s, a: ~a, "BitwiseOr": lambda s, a, b: a | b,
     "BitwiseXor": lambda s, a, b: a ^ b, "Cast": _cast, "CastLike": lambda s, a, b: a.to(b.dtype), "Ceil": _unary(fn.ceil),
     "Celu": lambda s, x: F.celu(x, s.get("alpha", 1.0)), "Clip": _clip, "Concat": _concat, "ConstantOfShape": _constant_of_shape,
-    "Conv": _conv, "Cos": _unary(fn.cos), "CumSum": _cumsum, "Div": _div, "Elu": lambda s, x: F.elu(x, s.get("alpha", 1.0)),
+    "Conv": _conv, "ConvTranspose": _conv_transpose, "Cos": _unary(fn.cos), "CumSum": _cumsum, "Div": _div, "Elu": lambda s, x: F.elu(x, s.get("alpha", 1.0)),
     "Equal": lambda s, a, b: a == b, "Erf": _unary(fn.erf), "Exp": _unary(fn.exp), "Expand": _expand, "Flatten": _flatten,
     "Floor": _unary(fn.floor), "Gather": _gather, "GatherElements": _gather_elements, "GatherND": _gather_nd,
     "Gelu": lambda s, x: F.gelu(x, s.get("approximate", b"none").decode()), "Gemm": _gemm, "Greater": lambda s, a, b: a > b,
