@@ -1,6 +1,7 @@
 """Tables on the command line: one command to train, one to predict, and errors that are one message."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -491,6 +492,28 @@ def test_a_file_without_a_line_of_names_says_so(tmp_path):
     assert str(caught.value) == (
         f"unknown column of {tmp_path / 'bare.csv'} 'bought'. No line of names was found: if the first line is one, say header=True "
         f"(--header). Known: column_1, column_2, column_3, column_4."
+    )
+
+
+@pytest.mark.parametrize("name", ["task", "group", "time", "date_format"])
+def test_a_setting_that_is_gone_is_named(name, run):
+    path = run[0] / "config.json"
+    config = json.loads(path.read_text())
+    del config["table"][name]
+    path.write_text(json.dumps(config))
+    for command in ("evaluate", run[0]), ("train", "--config", path, "--out", run[0].parent / "again"):
+        with pytest.raises(DamagedFileError) as told:
+            call(*command)
+        assert str(told.value) == f"{path}: table: {name} is missing. Correct it, or train again."
+    assert not (run[0].parent / "again").exists()
+
+
+def test_texts_that_are_mostly_numbers_are_named(tmp_path):
+    rows = [f"{i / 7:.2f},{i % 2},{'low' if i % 5 == 0 else i % 9}" for i in range(100)]
+    (tmp_path / "a.csv").write_text("\n".join(["x,bought,level", *rows]))
+    said = call("train", tmp_path / "a.csv", "--target", "bought", *QUICK, "--out", tmp_path / "run").output
+    assert re.search(
+        r"level: 10 different texts \(6\d of 80 values are numbers, others such as 'low'\)", " ".join(said.split())
     )
 
 

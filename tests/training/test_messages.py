@@ -38,6 +38,7 @@ LISTS = {
     "fit: y must have a row for each of X[0], which has 50, got 2. It is a list of arrays of shapes (50, 1) and (50, 1), and a list is rows: several go as a tuple (a, b) or a dict.": lambda: fit(Two(), LOSSES, (X, Z), [VALUE, VALUE]),
     "fit: X must be one array with a row for each example, got a list of 2 arrays of shapes (50, 3) and (50, 2): a list is rows. Several inputs or targets go as a tuple (a, b) or a dict of arrays, to a model whose forward takes or gives so many; for a model of one, join them along the columns (numpy.concatenate(..., axis=1)).": lambda: fit(nn.Linear(3, 1), F.mse_loss, [X, Z], VALUE),
     "fit: y must be one array with a row for each example, got a list of 1 arrays of shapes (50, 1): a list is rows. One array is given as it is, without the list. Several inputs or targets go as a tuple (a, b) or a dict of arrays, to a model whose forward takes or gives so many; for a model of one, join them along the columns (numpy.concatenate(..., axis=1)).": lambda: fit(nn.Linear(3, 1), F.mse_loss, X, [VALUE]),
+    "fit: X must be rows, one entry each, got a list of batches (x, y). Give a function that makes them for each epoch: lambda: iter(batches).": lambda: fit(nn.Linear(3, 1), F.mse_loss, [(X[:9], VALUE[:9]), (X[9:], VALUE[9:])], None),
 }  # fmt: skip
 
 

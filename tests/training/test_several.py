@@ -223,8 +223,21 @@ def test_settings_that_do_not_go_together():
         Trainer(Auto(), "mse", "adam", loss_weights=[1.0])
     with pytest.raises(SettingError, match="metrics by output go with a loss for each output"):
         Trainer(Auto(), "mse", "adam", metrics={"a": "mae"})
-    with pytest.raises(SettingError, match="class_weight needs one array of targets, got several"):
+    one = (
+        "Weigh the classes of one output in its loss (nn.CrossEntropyLoss(weight=...)), an output as a whole by loss_weights=, and its "
+        "rows in a loss of your own that reads them from y."
+    )
+    with pytest.raises(SettingError) as told:
         fit(make(), class_weight="balanced")
+    assert str(told.value) == f"fit: class_weight needs one array of targets, got several. {one}"
+    weight = np.ones(len(X))
+    for given in ({"price": weight}, (weight, weight)):
+        with pytest.raises(DataError) as told:
+            fit(make(), sample_weight=given)
+        assert (
+            str(told.value)
+            == f"fit: sample_weight is one number for each row, which all its losses share, got several arrays. {one}"
+        )
 
 
 class Difference(nn.Module):

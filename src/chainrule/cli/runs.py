@@ -220,7 +220,11 @@ def choices(repeat: str | None, options: dict[str, Any], context: click.Context)
     except click.BadParameter as error:
         name = error.param.name if error.param is not None else ""
         raise DamagedFileError(f"{repeat}: {name}: {error.message} Correct it, or leave --config out.") from None
-    return {**found, "table": saved["table"]} if on_table(saved) else found
+    if not on_table(saved):
+        return found
+    from chainrule.training import tabular
+
+    return {**found, "table": tabular.checked(Path(repeat), saved)}
 
 
 def _is_file(dataset: str, context: click.Context) -> bool:

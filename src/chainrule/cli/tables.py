@@ -34,6 +34,13 @@ from chainrule.training.trainer import Trainer
 
 Array = np.ndarray[Any, Any]
 _SHOWN = 6  # names in a line
+_ODD = (
+    "missing",
+    "apart",
+    "are numbers",
+    "are codes",
+    "are identifiers",
+)  # of a reason that is worth a line of its own
 
 
 def configured(options: dict[str, Any], context: click.Context) -> dict[str, Any]:
@@ -115,7 +122,7 @@ def _about(data: TableData) -> list[str]:
     for kind in kinds.USED:
         of_kind = [column.name for column in used if column.kind == kind]
         lines += [f"  {kind}: {_some(of_kind)}"] if of_kind else []
-    lines += [f"  {c.name}: {c.reason}" for c in used if "missing" in c.reason or "apart" in c.reason][:_SHOWN]
+    lines += [f"  {c.name}: {c.reason}" for c in used if any(word in c.reason for word in _ODD)][:_SHOWN]
     lines += [f"  {note}" for note in pipeline.grouped()]
     lines += [f"left out: {c.name} ({c.kind}: {c.reason})" for c in pipeline.columns_ if not c.used][: 2 * _SHOWN]
     if data.group is not None:

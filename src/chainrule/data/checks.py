@@ -29,6 +29,11 @@ def as_array(data: object, who: str) -> Array:
         data = readable(data)
         array = np.asarray(data.detach() if isinstance(data, Tensor) else data)
     except ValueError:  # rows of different lengths
+        if _are_batches(data):
+            raise DataError(
+                f"{who} must be rows, one entry each, got a list of batches (x, y). Give a function that makes them for each "
+                f"epoch: lambda: iter(batches)."
+            ) from None
         raise DataError(
             f"{who} must be a rectangular array, got {_ragged(data)}. Pad or cut them to one length."
         ) from None
@@ -53,6 +58,14 @@ def shapes_in(data: object) -> str:
     parts = [getattr(part, "shape", ()) for part in data] if isinstance(data, list) else [()]
     shown = [str(tuple(shape)) for shape in parts[:4]] + (["..."] if len(parts) > 4 else [])
     return " and ".join(shown) if all(len(shape) for shape in parts) else ""
+
+
+def _are_batches(data: object) -> bool:
+    """Is it a list of pairs of arrays, X and y of a batch each?"""
+    return isinstance(data, list) and all(
+        isinstance(part, tuple) and len(part) in (2, 3) and all(getattr(each, "ndim", 0) for each in part)
+        for part in data
+    )
 
 
 def _ragged(data: object) -> str:

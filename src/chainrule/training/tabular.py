@@ -141,7 +141,9 @@ def checked(path: Path, config: dict[str, Any]) -> dict[str, Any]:
             found.refuse(f"kinds: {short(name)}", f"one of {', '.join(kinds.KINDS)}", kind)
     check_reading(found.fields("reading"))
     for name in ("task", "group", "time", "date_format"):
-        if found.has(name):
+        if (
+            found.has(name) or name not in found.names()
+        ):  # null says that there is none; a name that is gone says nothing
             found.text(name)
     found.whole("max_categories", 2)
     found.whole("min_frequency", 1)

@@ -14,6 +14,10 @@ from chainrule.nn.meaning import Meaning, name_of, option_of
 
 Array = np.ndarray[Any, Any]
 Classes = Mapping[Any, float] | str  # "balanced"
+_OF_ONE = (
+    "Weigh the classes of one output in its loss (nn.CrossEntropyLoss(weight=...)), an output as a whole by loss_weights=, and "
+    "its rows in a loss of your own that reads them from y."
+)
 
 
 def weights(
@@ -54,7 +58,13 @@ def weights(
     return found
 
 
+def _parts(given: dict[Any, Any] | tuple[Any, ...]) -> list[Any]:
+    return list(given.values()) if isinstance(given, dict) else list(given)
+
+
 def _of_rows(given: object, count: int, who: str) -> Array:
+    if isinstance(given, (dict, tuple)) and any(np.ndim(part) for part in _parts(given)):
+        raise DataError(f"{who} is one number for each row, which all its losses share, got several arrays. {_OF_ONE}")
     found = in_dtype(as_array(given, who), np.dtype(np.float64), who)
     if found.shape != (count,):
         raise DataError(
@@ -91,8 +101,8 @@ def _labels(y: Any, loss: Any, meaning: Meaning | None, who: str) -> Array:
     """The class number of each row."""
     if not isinstance(y, np.ndarray):
         raise SettingError(
-            f"{who} needs one array of targets, got {'none' if y is None else 'several'}. Give the rows weights "
-            f"(sample_weight) instead."
+            f"{who} needs one array of targets, got {'none' if y is None else 'several'}. "
+            + ("Give the rows weights (sample_weight) instead." if y is None else _OF_ONE)
         )
     one_each = y.reshape(len(y)) if y.size == len(y) else None
     if meaning is not None and meaning.over_classes and y.dtype.kind == "i" and one_each is not None:

@@ -57,6 +57,8 @@ def table(**columns):
         (["yes", "no", "NA"], "boolean", "no or yes"),
         (["0", "1", "1"], "boolean", "0 or 1"),
         (["red", "blue", "red"], "categorical", "2 different texts"),
+        (["1.5", "2", "-3", "low", "high"], "categorical", "5 different texts (3 of 5 values are numbers, others such as 'low')"),
+        (["1,234", "2", "low"], "categorical", "3 different texts"),  # of which one is a number, or two by thousands
         (["2020-01-31", "2021-12-01"], "datetime", "dates or times"),
         (["31.01.2020", "01.12.2021"], "datetime", "dates or times"),
         (["1/2/2020", "3/4/2020"], "datetime", "day and month cannot be told apart: read as %m/%d/%Y"),

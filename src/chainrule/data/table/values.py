@@ -19,6 +19,7 @@ WEAK = ("-", "--", ".", "..", "none", "None", "NONE", "unknown", "Unknown", "mis
 BOOLEANS = (("false", "true"), ("no", "yes"), ("f", "t"), ("n", "y"), ("0", "1"), ("off", "on"))  # as small letters
 _TRUTHS = {word: truth for pair in BOOLEANS for truth, word in enumerate(pair)}
 MOSTLY = 0.9  # of the known values are numbers: the others are taken as missing, and that is said
+HALF = 0.5  # and more are numbers: it is a column of texts, and that there are so many numbers is said
 WHOLE = float(2**53)  # whole numbers beyond are not all floats, so they are texts
 _NUMBER = r"^[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,3})?$"
 _GROUPED = r"^[+-]?[1-9]\d{0,2}(?:,\d{3})+(?:\.\d*)?$"
@@ -235,12 +236,15 @@ def number_reading(series: pl.Series, written: Reading) -> tuple[Reading | None,
     strong = known(series)
     if not (count := strong.count()):
         return None, ""
+    note = ""
     for reading in (written, replace(written, grouped=True)):
         good = _cast(strong, reading).is_finite().fill_null(False)
         share = good.sum() / count
         if share == 1 or (share >= MOSTLY and not reading.grouped):
             return _usable(strong, good, reading)
-    return None, ""
+        if share >= HALF and reading is written:
+            note = f"{good.sum()} of {count} values are numbers, others such as {strong.filter(~good).drop_nulls()[0][:20]!r}"
+    return None, note
 
 
 def _grouped(strong: pl.Series, reading: Reading) -> pl.Series:
