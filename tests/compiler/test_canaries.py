@@ -85,7 +85,7 @@ def test_scratch_memory_that_is_one_term_too_small_is_found(monkeypatch: pytest.
 
     def short(spec: tiling.Contraction, chosen: tiling.Tiling) -> tuple[int, ...]:
         strip, *others = parts(spec, chosen)
-        return (strip - chosen.width, *others)
+        return (strip - chosen.nr, *others)
 
     for module in (tiling, packing):
         monkeypatch.setattr(module, "scratch_parts", short)

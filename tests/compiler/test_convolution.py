@@ -226,7 +226,7 @@ def test_a_weights_gradient_goes_over_a_few_images_at_a_time(
     assert not whole.blocked
     for _ in as_other_machines(monkeypatch, tmp_path):
         found, few = run(1 << 14)
-        assert found == expected and (few.blocked, few.depth) == (True, 1)
+        assert found == expected and (few.blocked, few.kc) == (True, 1)
     tiling.plan.cache_clear()
 
 

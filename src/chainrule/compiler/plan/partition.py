@@ -103,11 +103,11 @@ def _unused(kernel: Kernel) -> int:
 
 
 def _of_tiles(product: Contract) -> list[Share]:
-    """By rows of a product's tiles, or by strips of columns."""
+    """By rows of a product's tiles, or by panels of columns."""
     chosen, core, found = product.tiles.plan, product.core, []
     m, n = (core.n, core.m) if chosen.transposed else (core.m, core.n)
     if m is not None and chosen.row_tiles > 1:
         found.append(Share.of(m, chosen.cut_of_rows(m.size), "rows"))
-    if n is not None and chosen.column_strips > 1:
+    if n is not None and chosen.column_panels > 1:
         found.append(Share.of(n, chosen.cut_of_columns(n.size), "columns"))
     return found

@@ -25,7 +25,7 @@ class Tiles:
     def __str__(self) -> str:
         chosen = self.plan
         packed = "".join(f", {factor} packed" for factor, packs in (("A", chosen.pack_a), ("B", chosen.pack)) if packs)
-        return f"tiles of {chosen.rows} x {chosen.width}{packed}{', transposed' if chosen.transposed else ''}"
+        return f"tiles of {chosen.mr} x {chosen.nr}{packed}{', transposed' if chosen.transposed else ''}"
 
 
 def tiled(core: Dot, target: Target) -> Tiles:

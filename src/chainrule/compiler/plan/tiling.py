@@ -1,4 +1,4 @@
-"""How a matrix product is cut up for a machine: the tile in registers, the strips, the blocks in cache.
+"""How a matrix product is cut up for a machine: the tile in registers, the panels, the blocks in cache.
 
 The order of its sums is not decided here: it comes with the product (`Contraction.lanes`), and every plan keeps it.
 
@@ -30,14 +30,14 @@ Tile = tuple[int, int]  # vectors across, rows down
 
 # Bytes of a page of memory: lines so far apart meet in one set of the first-level cache.
 _PAGE = 4096
-# Lines that a strip may take of a set of the first-level cache: of its eight, A's and C's are the others.
+# Lines that a panel may take of a set of the first-level cache: of its eight, A's and C's are the others.
 _WAYS = 6
-# Bytes that stay in the second-level cache while a strip passes.
+# Bytes that stay in the second-level cache while a panel passes.
 NEAR = 1 << 20
-# Bytes of sums that may wait beyond that cache, asked for in time: the fewer groups of strips, the less often A is packed.
+# Bytes of sums that may wait beyond that cache, asked for in time: the fewer groups of panels, the less often A is packed.
 _FAR = 8 << 20
 # Bytes of a first-level cache of 48 KB that a block of a tile's rows and columns takes, give or take a half (measured: 40 KB is
-# 1 % slower, 60 KB 3 %, for a strip is packed here, beside what it is packed from).
+# 1 % slower, 60 KB 3 %, for a panel is packed here, beside what it is packed from).
 _NEAREST = 32 << 10
 # Terms that are summed in one go where A stays in the second-level cache.
 _LONG = 2048
@@ -115,8 +115,8 @@ class Contraction:
 
 
 @dataclass(frozen=True)
-class Strips:
-    """Neighbouring strips of equal width: the number of the first, how many, its first column, the width.
+class Panels:
+    """Neighbouring panels of equal width: the number of the first, how many, its first column, the width.
 
     The `rest` last ones of its columns are computed by vectors along the rows of C.
     """
@@ -132,21 +132,23 @@ class Strips:
 class Tiling:
     """How C is cut into tiles, and how a tile is computed.
 
-    `large` row tiles of `rows` rows come first, then `small` of one row less. `widths` lists the strips of
-    columns. With `dot`, a tile's lanes along l are vectors. `pack` and `pack_a` say which factors are
-    copied side by side first. `depth` elements of l, `tiles` row tiles and `together` strips make a block. With
-    `ahead` a tile asks for the memory it will finish in while it sums.
+    A tile has `mr` rows and `nr` columns. `large` row tiles of `mr` rows come first, then `small` of one row less.
+    `widths` lists the panels of columns. With `dot`, a tile's lanes along l are vectors. `pack` and `pack_a` say which
+    factors are copied side by side first. A block goes over `kc` elements of l, over MC = `tiles` x `mr` rows and over NC =
+    `together` x `nr` columns. With `ahead` a tile asks for the memory it will finish in while it sums.
+
+    The names are those of Van Zee & van de Geijn, "BLIS: a framework for rapidly instantiating BLAS functionality" (2015).
     """
 
-    rows: int
+    mr: int
     large: int
     small: int
     lanes: int
-    widths: tuple[Strips, ...]
+    widths: tuple[Panels, ...]
     dot: bool
     pack: bool
     pack_a: bool
-    depth: int
+    kc: int
     tiles: int
     together: int
     ahead: bool = False
@@ -160,37 +162,37 @@ class Tiling:
         return self.large + self.small
 
     @property
-    def column_strips(self) -> int:
-        return sum(strips.count for strips in self.widths)
+    def column_panels(self) -> int:
+        return sum(panels.count for panels in self.widths)
 
     @property
-    def width(self) -> int:
-        """Columns of the widest strip, in whole vectors."""
-        widest = max((strips.width for strips in self.widths), default=0)
+    def nr(self) -> int:
+        """Columns of the widest panel, in whole vectors."""
+        widest = max((panels.width for panels in self.widths), default=0)
         return -(-widest // self.lanes) * self.lanes
 
     @property
     def vectors(self) -> int:
-        """Vectors of columns of the widest strip, beside its rest."""
-        return max((self._vectors(strips) for strips in self.widths), default=0)
+        """Vectors of columns of the widest panel, beside its rest."""
+        return max((self._vectors(panels) for panels in self.widths), default=0)
 
     @property
-    def wide_strips(self) -> int:
-        """How many strips, the first, are of the widest kind; the others are one vector less."""
-        return sum(strips.count for strips in self.widths if self._vectors(strips) == self.vectors)
+    def wide_panels(self) -> int:
+        """How many panels, the first, are of the widest kind; the others are one vector less."""
+        return sum(panels.count for panels in self.widths if self._vectors(panels) == self.vectors)
 
-    def _vectors(self, strips: Strips) -> int:
-        return -(-(strips.width - strips.rest) // self.lanes)
+    def _vectors(self, panels: Panels) -> int:
+        return -(-(panels.width - panels.rest) // self.lanes)
 
     def cut_of_rows(self, m: int) -> Cut:
         """Where threads may divide the rows: between tiles."""
-        return Cut(m, self.row_tiles, self.rows, self.large)
+        return Cut(m, self.row_tiles, self.mr, self.large)
 
     def cut_of_columns(self, n: int) -> Cut:
-        """Where threads may divide the columns: between strips."""
-        if self.dot:  # vectors lie along l, so that strips are of so many columns and not of whole vectors
-            return Cut.even(n, max(strips.width for strips in self.widths))
-        return Cut(n, self.column_strips, self.vectors * self.lanes, self.wide_strips, self.lanes)
+        """Where threads may divide the columns: between panels."""
+        if self.dot:  # vectors lie along l, so that panels are of so many columns and not of whole vectors
+            return Cut.even(n, max(panels.width for panels in self.widths))
+        return Cut(n, self.column_panels, self.vectors * self.lanes, self.wide_panels, self.lanes)
 
 
 @lru_cache(maxsize=4096)
@@ -207,7 +209,7 @@ def plan(spec: Contraction, target: Target, tile: Tile | None = None) -> Tiling:
     lanes = min(target.lanes(spec.scalar), power_of_two_above(upright.n))
     rest = 0 if transposed else _rest(upright, target)
     across, down = tile or _best_tile(spec, _grid(upright, lanes, target, transposed, rest), target)
-    widths = tuple(_with_rest(list(_even_strips(upright.n - rest, lanes, across)), rest))
+    widths = tuple(_with_rest(list(_even_panels(upright.n - rest, lanes, across)), rest))
     chosen = Tiling(down, *_split(upright.m, down), lanes, widths, False, False, False, spec.k, 0, 0)
     return replace(_blocks(upright, chosen), transposed=transposed)
 
@@ -254,8 +256,8 @@ def _even(extent: int, most: int) -> int:
     return -(-extent // -(-extent // most)) if extent else 1
 
 
-def _even_strips(n: int, lanes: int, vectors: int) -> Iterator[Strips]:
-    """Strips of `vectors` vectors, then of one less, so that they share n evenly; the last one may be ragged."""
+def _even_panels(n: int, lanes: int, vectors: int) -> Iterator[Panels]:
+    """Panels of `vectors` vectors, then of one less, so that they share n evenly; the last one may be ragged."""
     total = -(-n // lanes)
     if not total:
         return
@@ -266,10 +268,10 @@ def _even_strips(n: int, lanes: int, vectors: int) -> Iterator[Strips]:
         last = ragged and count > 0 and first + count == wide + narrow
         column = min(first, wide) * vectors * lanes + max(0, first - wide) * (vectors - 1) * lanes
         if count - last > 0:
-            yield Strips(first, count - last, column, size * lanes)
+            yield Panels(first, count - last, column, size * lanes)
         if last:
             column += (count - 1) * size * lanes
-            yield Strips(first + count - 1, 1, column, n - column)
+            yield Panels(first + count - 1, 1, column, n - column)
         first += count
 
 
@@ -291,15 +293,15 @@ def _rest(spec: Contraction, target: Target) -> int:
     return min(costs, key=lambda columns: costs[columns])
 
 
-def _with_rest(strips: list[Strips], rest: int) -> list[Strips]:
-    """The last of the strips takes them."""
+def _with_rest(panels: list[Panels], rest: int) -> list[Panels]:
+    """The last of the panels takes them."""
     if not rest:
-        return strips
-    last = strips[-1]
-    kept = [*strips[:-1], replace(last, count=last.count - 1)] if last.count > 1 else strips[:-1]
+        return panels
+    last = panels[-1]
+    kept = [*panels[:-1], replace(last, count=last.count - 1)] if last.count > 1 else panels[:-1]
     before = last.count - 1
     column = last.column + before * last.width
-    return [*kept, Strips(last.first + before, 1, column, last.width + rest, rest)]
+    return [*kept, Panels(last.first + before, 1, column, last.width + rest, rest)]
 
 
 # -- the tile ---------------------------------------------------------------------------------------
@@ -409,10 +411,10 @@ def _lanes_plan(spec: Contraction, target: Target) -> Tiling:
     most = min(8, max(1, many * whole // lanes)) if dot else 2 * lanes if target.registers >= 32 else lanes
     width = min(most, power_of_two_above(spec.n))
     full, ragged = divmod(spec.n, width)
-    widths = [Strips(0, full, 0, width)] * (full > 0) + [Strips(full, 1, full * width, ragged)] * (ragged > 0)
+    widths = [Panels(0, full, 0, width)] * (full > 0) + [Panels(full, 1, full * width, ragged)] * (ragged > 0)
     pack, pack_a = not dot and spec.n > 1 and spec.b_strides[1] != 1, dot and spec.a_strides[1] != 1
     if spec.inner and pack:  # one column at a time
-        lanes, widths, pack = 1, [Strips(0, spec.n, 0, 1)], False
+        lanes, widths, pack = 1, [Panels(0, spec.n, 0, 1)], False
     return Tiling(1, spec.m, 0, lanes, tuple(widths), dot, pack, pack_a, spec.k, spec.m, full + 1)
 
 
@@ -426,25 +428,25 @@ def _nested_plan(spec: Contraction, target: Target) -> Tiling:
     grid = _grid(spec, lanes, target, False, 0)
     fitting = [tile for tile in grid.tiles() if beside or tile[0] == 1]
     across, down = min(fitting, key=lambda tile: grid.cost(*tile))
-    widths = tuple(_even_strips(spec.n, lanes, across))
-    tiles, strips = -(-spec.m // down), sum(strips.count for strips in widths)
-    chosen = Tiling(down, *_split(spec.m, down), lanes, widths, False, False, False, spec.k, tiles, strips)
+    widths = tuple(_even_panels(spec.n, lanes, across))
+    tiles, panels = -(-spec.m // down), sum(panels.count for panels in widths)
+    chosen = Tiling(down, *_split(spec.m, down), lanes, widths, False, False, False, spec.k, tiles, panels)
     return _in_pieces(spec, chosen) if spec.inner and not spec.carried else chosen
 
 
 def _in_pieces(spec: Contraction, chosen: Tiling) -> Tiling:
     """In blocks of the outermost terms, images or channels, that stay near while every tile passes over them."""
     each = spec.terms // spec.k * (spec.m + spec.n) * BYTES[spec.scalar]  # bytes of both factors for one of those terms
-    if chosen.row_tiles * chosen.column_strips == 1 or spec.k * each <= NEAR:
+    if chosen.row_tiles * chosen.column_panels == 1 or spec.k * each <= NEAR:
         return chosen
-    return replace(chosen, depth=_even(spec.k, max(1, NEAR // 4 // each)), blocked=True)
+    return replace(chosen, kc=_even(spec.k, max(1, NEAR // 4 // each)), blocked=True)
 
 
 # -- few rows ---------------------------------------------------------------------------------------
 
 
 def _turns(spec: Contraction, target: Target) -> bool:
-    """Are there so few rows that it does not pay to write B transposed, as each strip is read but once?"""
+    """Are there so few rows that it does not pay to write B transposed, as each panel is read but once?"""
     fits = 4 <= _transposing_lanes(spec, target) <= spec.k and spec.n > 1 and spec.m <= _most_transposing(target)
     return fits and spec.b_strides[0] == 1 != spec.b_strides[1] and not spec.halved
 
@@ -464,7 +466,7 @@ def _transposing_tiling(spec: Contraction, target: Target) -> Tiling:
     # A square's exchanges, lanes log2(lanes) of them, go on while its sums wait for each other, as many terms of `_LATENCY` cycles.
     waits = spec.m == 1 or math.log2(lanes) < _LATENCY
     across = 2 if waits and spec.n > lanes and 2 * spec.m <= _most_transposing(target) else 1
-    widths = tuple(_even_strips(spec.n, lanes, across))
+    widths = tuple(_even_panels(spec.n, lanes, across))
     return Tiling(spec.m, 1, 0, lanes, widths, False, False, False, spec.k, 1, len(widths), transposes_b=True)
 
 
@@ -474,28 +476,28 @@ def _transposing_tiling(spec: Contraction, target: Target) -> Tiling:
 def _blocks(spec: Contraction, chosen: Tiling) -> Tiling:
     """The plan with what is packed, and how far apart the loops come back to the same data.
 
-    A block of A stays near while the strips of B pass by, and a strip of B while the rows of that block do; the sums
+    A block of A stays near while the panels of B pass by, and a panel of B while the rows of that block do; the sums
     of a block of C wait a little farther off.
     """
     size = BYTES[spec.scalar]
-    tiles, strips = chosen.row_tiles, chosen.column_strips
-    far = spec.m * spec.n * size > NEAR // 2 and spec.k >= _AHEAD * chosen.rows
+    tiles, panels = chosen.row_tiles, chosen.column_panels
+    far = spec.m * spec.n * size > NEAR // 2 and spec.k >= _AHEAD * chosen.mr
     chosen = replace(
-        chosen, pack=_packs_b(spec, size) or _collides(spec, size, chosen), tiles=tiles, together=strips, ahead=far
+        chosen, pack=_packs_b(spec, size) or _collides(spec, size, chosen), tiles=tiles, together=panels, ahead=far
     )
     if _stays(spec):
         return replace(chosen, pack_a=_packs_a(spec, size))
-    pieces = max(1, round(spec.k * (chosen.rows + chosen.width) * size / _NEAREST))
+    pieces = max(1, round(spec.k * (chosen.mr + chosen.nr) * size / _NEAREST))
     depth = min(spec.k, -(-spec.k // pieces // 16) * 16)
-    tiles = _even(tiles, max(1, NEAR // 2 // (depth * size * chosen.rows)))
+    tiles = _even(tiles, max(1, NEAR // 2 // (depth * size * chosen.mr)))
     if spec.halved and depth < spec.k:
         chosen = replace(chosen, halves=max(LEAF, depth * 2 // 3))
         depth = max(end - start for start, end in pairwise([0, *(part.end for part in blocks_of(spec, chosen))]))
     if depth < spec.k:
-        strips = _even(strips, max(1, _FAR // (tiles * waiting_sums(spec, chosen) * size)))
+        panels = _even(panels, max(1, _FAR // (tiles * waiting_sums(spec, chosen) * size)))
     pack_a = _packs_a(spec, size) or _crowds(spec, size)
     return replace(
-        chosen, pack_a=pack_a, depth=depth, tiles=tiles, together=strips, ahead=far or depth < spec.k,
+        chosen, pack_a=pack_a, kc=depth, tiles=tiles, together=panels, ahead=far or depth < spec.k,
         blocked=True,
     )  # fmt: skip
 
@@ -507,11 +509,11 @@ def blocks_of(spec: Contraction, chosen: Tiling) -> tuple[Leaf, ...]:
 
 def waiting_sums(spec: Contraction, chosen: Tiling) -> int:
     """Elements in which the sums of a tile wait for the next block of l: of halves, several of each at a time."""
-    return chosen.rows * chosen.width * (places(blocks_of(spec, chosen)) if spec.halved else 1)
+    return chosen.mr * chosen.nr * (places(blocks_of(spec, chosen)) if spec.halved else 1)
 
 
 def _stays(spec: Contraction) -> bool:
-    """Does A stay near while every strip passes, so that nothing need be cut into blocks?"""
+    """Does A stay near while every panel passes, so that nothing need be cut into blocks?"""
     return spec.m * spec.k * BYTES[spec.scalar] <= NEAR // 2 and spec.k <= _LONG
 
 
@@ -521,7 +523,7 @@ def _crowds(spec: Contraction, size: int) -> bool:
 
 
 def _packs_b(spec: Contraction, size: int) -> bool:
-    """Must B's strips be copied? Where its columns are contiguous, only if it lies wide and is used often."""
+    """Must B's panels be copied? Where its columns are contiguous, only if it lies wide and is used often."""
     if spec.n <= 1 or not spec.k:
         return False
     if spec.b_strides[1] != 1:
@@ -532,9 +534,9 @@ def _packs_b(spec: Contraction, size: int) -> bool:
 
 
 def _collides(spec: Contraction, size: int, chosen: Tiling) -> bool:
-    """Do the rows of a strip of B begin in so few sets of a first-level cache that they push each other out?
+    """Do the rows of a panel of B begin in so few sets of a first-level cache that they push each other out?
 
-    With vectors of less than a line: then a packed strip made products of 128 to 512 up to 20 % faster (AVX2, 32 KB).
+    With vectors of less than a line: then a packed panel made products of 128 to 512 up to 20 % faster (AVX2, 32 KB).
     Where a vector is a line (AVX-512, 48 KB), products of 128 that read B in place reach 90 % of the peak.
     """
     far = spec.b_strides[0] * size
@@ -557,8 +559,8 @@ def scratch_elements(spec: Contraction, target: Target, tile: Tile | None = None
 
 
 def scratch_parts(spec: Contraction, chosen: Tiling) -> tuple[int, int, int]:
-    """Elements of scratch memory for a strip of B, a block of A, the sums of a block of C."""
-    strip = chosen.depth * chosen.width if chosen.pack else 0
-    block = chosen.depth * chosen.tiles * chosen.rows if chosen.pack_a else 0
-    sums = chosen.tiles * chosen.together * waiting_sums(spec, chosen) if chosen.depth < spec.k else 0
-    return tuple(-(-elements // 16) * 16 for elements in (strip, block, sums))  # type: ignore[return-value]
+    """Elements of scratch memory for a panel of B, a block of A, the sums of a block of C."""
+    panel = chosen.kc * chosen.nr if chosen.pack else 0
+    block = chosen.kc * chosen.tiles * chosen.mr if chosen.pack_a else 0
+    sums = chosen.tiles * chosen.together * waiting_sums(spec, chosen) if chosen.kc < spec.k else 0
+    return tuple(-(-elements // 16) * 16 for elements in (panel, block, sums))  # type: ignore[return-value]

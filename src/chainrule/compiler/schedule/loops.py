@@ -40,7 +40,7 @@ by leaf     the turns begin anew with each leaf of a fold over the rows of a bat
 vector n    n neighbouring iterations a turn, the lanes of one register; fewer in a turn of its own, under a mask
 unrolled    every turn written out, with registers that last: what one sweep computed is known to the next
 shared      threads divide its units (one iteration, or one turn of a vector) among them; a contraction, its rows of
-            tiles or its strips of columns
+            tiles or its panels of columns
 
 The order of a sum is the order in which these loops run, and nothing else.
 """
@@ -172,7 +172,7 @@ class Contract:
     """A product, and what is done with each vector of its sums.
 
     `tiles`: how it is cut up (`plan.product.Tiles`). `shared`: what threads share of it, its "rows" of tiles or its
-    strips of "columns". `ahead`: what its body will touch, asked for in time.
+    panels of "columns". `ahead`: what its body will touch, asked for in time.
     """
 
     core: Dot

@@ -153,7 +153,7 @@ def test_wide_rows_are_packed() -> None:
     ("m", "n", "k", "packed"),
     [(128, 128, 128, True), (128, 128, 64, True), (128, 128, 48, False), (8, 128, 128, False), (128, 120, 128, False)],
 )
-def test_strips_whose_rows_share_cache_sets_are_packed_where_vectors_are_narrow(
+def test_panels_whose_rows_share_cache_sets_are_packed_where_vectors_are_narrow(
     m: int, n: int, k: int, packed: bool
 ) -> None:
     spec = Contraction(m, n, k, "float", (1, m), (n, 1))
@@ -164,8 +164,8 @@ def test_strips_whose_rows_share_cache_sets_are_packed_where_vectors_are_narrow(
 @pytest.mark.parametrize("m", [1, 7, 13, 32, 65, 127, 1000])
 def test_row_tiles_cover_the_rows_evenly(m: int) -> None:
     chosen = plan(Contraction(m, 64, 64, "float", (64, 1), (64, 1)), Target(64, 32))
-    assert chosen.large * chosen.rows + chosen.small * (chosen.rows - 1) == m
-    assert chosen.rows <= 14
+    assert chosen.large * chosen.mr + chosen.small * (chosen.mr - 1) == m
+    assert chosen.mr <= 14
 
 
 def test_batches_and_broadcast_operands() -> None:
@@ -206,7 +206,7 @@ def test_a_split_among_threads_changes_no_bit(n: int, layout: str, by: str) -> N
     scratch = np.empty(scratch_elements(spec, TARGETS[0]) + 1, np.float32)
     kernel(spec, TARGETS[0]).call("f", a, b, whole, scratch, whole)
     split, chosen = kernel(spec, TARGETS[0], split=by), plan(spec, TARGETS[0])
-    count = chosen.row_tiles if by == "rows" else chosen.column_strips
+    count = chosen.row_tiles if by == "rows" else chosen.column_panels
     limits = [0, *sorted(np.random.default_rng(1).integers(0, count + 1, 3)), count]
     for first, last in pairwise(map(int, limits)):
         split.call("f", a, b, parts, scratch, parts, first, last)
@@ -291,7 +291,7 @@ def in_blocks_of(chosen: Tiling, depth: int, tiles: int, together: int, pack_a: 
     last = chosen.widths[-1]
     widths = (*chosen.widths[:-1], replace(last, rest=0))  # no columns along rows where sums wait
     return replace(
-        chosen, pack=True, pack_a=pack_a, depth=depth, tiles=tiles, together=together, blocked=True, widths=widths
+        chosen, pack=True, pack_a=pack_a, kc=depth, tiles=tiles, together=together, blocked=True, widths=widths
     )
 
 
@@ -302,7 +302,7 @@ def run(spec: Contraction, target: Target, a: np.ndarray, b: np.ndarray, split: 
     compiled, ranges = kernel(spec, target, split=split), [()]
     if split:
         chosen = contraction.plan(spec, target)
-        units = chosen.row_tiles if split == "rows" else chosen.column_strips
+        units = chosen.row_tiles if split == "rows" else chosen.column_panels
         ranges = list(pairwise(sorted({0, units, *np.random.default_rng(1).integers(0, units + 1, 3).tolist()})))
     for limits in ranges:
         compiled.call("f", a, b, c, scratch, c, *limits)
@@ -379,20 +379,20 @@ def test_blocks_of_rows_that_are_added_up_in_halves_change_no_bit(
     chosen = replace(in_blocks_of(plan(spec, target), 0, 2, 1, True), halves=least)
     depth = max(end - start for start, end in pairwise([0, *(part.end for part in tiling.blocks_of(spec, chosen))]))
     for module in (tiling, contraction):
-        monkeypatch.setattr(module, "plan", lambda spec, target, tile=None: replace(chosen, depth=depth))
+        monkeypatch.setattr(module, "plan", lambda spec, target, tile=None: replace(chosen, kc=depth))
     canaries.lay_between_parts(monkeypatch, BETWEEN)
     for by in ("", "rows", "columns"):
         np.testing.assert_array_equal(run(spec, target, a, b, split=by), expected)
 
 
-def test_a_strip_that_reaches_into_the_next_part_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_panel_that_reaches_into_the_next_part_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """Planted: room for one term less than there are."""
     spec, target = Contraction(75, 90, 90, "float", (90, 1), (1, 90)), TARGETS[0]
     chosen = in_blocks_of(plan(spec, target), 16, 2, 1, True)
     for module in (tiling, contraction):
         monkeypatch.setattr(module, "plan", lambda spec, target, tile=None: chosen)
     monkeypatch.setattr(
-        tiling, "scratch_parts", lambda *args: (SCRATCH_PARTS(*args)[0] - chosen.width, *SCRATCH_PARTS(*args)[1:])
+        tiling, "scratch_parts", lambda *args: (SCRATCH_PARTS(*args)[0] - chosen.nr, *SCRATCH_PARTS(*args)[1:])
     )
     canaries.lay_between_parts(monkeypatch, BETWEEN)
     a, b = (np.ones((rows, 90), np.float32) for rows in (75, 90))
@@ -412,7 +412,7 @@ def test_no_bit_depends_on_the_tile(across: int, down: int, target: Target, monk
     monkeypatch.setattr(tiling, "_best_tile", lambda spec, grid, target: forced)
     tiling.plan.cache_clear()
     try:
-        assert plan(spec, target).rows <= down
+        assert plan(spec, target).mr <= down
         np.testing.assert_array_equal(run(spec, target, a, b), expected)
     finally:
         tiling.plan.cache_clear()
@@ -454,7 +454,7 @@ def test_the_last_columns_are_vectors_along_rows(
 def test_where_one_multiply_add_begins_in_a_cycle_tiles_are_smaller() -> None:
     spec = Contraction(48, 48, 48, "float", (48, 1), (48, 1))
     wide, halved = (plan(spec, Target(64, 32, fmas=fmas)) for fmas in (2, 1))
-    assert halved.rows * halved.vectors < wide.rows * wide.vectors
+    assert halved.mr * halved.vectors < wide.mr * wide.vectors
 
 
 @pytest.mark.parametrize("scalar", ["float", "double"])
@@ -490,14 +490,14 @@ def test_a_turned_product_stores_its_tiles_transposed(activation: str) -> None:
 
 def test_the_last_part_of_an_axis_may_be_longer() -> None:
     chosen = plan(Contraction(65, 65, 65, "float", (1, 65), (65, 1)), Target(64, 32))
-    assert [(strips.width, strips.rest) for strips in chosen.widths] == [(32, 0), (33, 1)]
+    assert [(panels.width, panels.rest) for panels in chosen.widths] == [(32, 0), (33, 1)]
     assert chosen.cut_of_columns(65).edges(2) == (0, 32, 65)
 
 
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("lanes", [1, 16])
 @pytest.mark.parametrize(("scalar", "b"), [("float", "by row"), ("float", "by column"), ("double", "by column")])
-def test_threads_divide_a_product_where_its_tiles_and_strips_begin(
+def test_threads_divide_a_product_where_its_tiles_and_panels_begin(
     target: Target, lanes: int, scalar: str, b: str
 ) -> None:
     for m, n in [(1, 128), (1, 129), (1, 7), (1, 1000), (64, 65), (100, 100), (128, 1), (3, 200), (1, 17)]:

@@ -80,20 +80,20 @@ def test_a_tile_is_multiply_adds_and_loads(m: int, n: int, k: int, form: str, sc
     a, b = (strides(*s, layout) for s, layout in zip([(m, k), (k, n)], LAYOUTS[form], strict=True))
     spec = Contraction(m, n, k, scalar, a, b)
     chosen = plan(spec, machine.target)
-    vectors, rest = chosen.vectors, max(strips.rest for strips in chosen.widths)
+    vectors, rest = chosen.vectors, max(panels.rest for panels in chosen.widths)
     counts = []
     for block in loops(listing(spec, machine), FMA[cpu]):
         lines = instructions(block)
         counts.append(sum(bool(re.search(FMA[cpu], line)) for line in lines))
         assert not spills(lines)
-        assert len(lines) <= counts[-1] + chosen.rows + vectors + 8 + rest
-    assert max(counts) - chosen.rows * vectors in (0, rest)
+        assert len(lines) <= counts[-1] + chosen.mr + vectors + 8 + rest
+    assert max(counts) - chosen.mr * vectors in (0, rest)
     assert max(counts) >= machine.target.registers // 2
 
 
 def test_a_tile_with_too_many_rows_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     machine, spec = machine_for("x86-64-v4"), Contraction(40, 32, 64, "float", (64, 1), (32, 1))
-    chosen = replace(plan(spec, machine.target), rows=20, large=2, small=0, tiles=2)
+    chosen = replace(plan(spec, machine.target), mr=20, large=2, small=0, tiles=2)
     monkeypatch.setattr(contraction, "plan", lambda spec, target, tile=None: chosen)
     (block,) = loops(listing(spec, machine), FMA["x86-64-v4"])
     assert spills(instructions(block))

@@ -57,7 +57,7 @@ def written(target: contraction.Target, asks: bool) -> str:
 def test_asking_changes_no_bit(depth: int, target: contraction.Target, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     a, b = strided(rng, 75, 90, "by row", np.float32), strided(rng, 90, 90, "by row", np.float32)
-    chosen = replace(plan(SPEC, target), depth=depth, pack=True, tiles=2, together=2, blocked=True, ahead=True)
+    chosen = replace(plan(SPEC, target), kc=depth, pack=True, tiles=2, together=2, blocked=True, ahead=True)
     for module in (tiling, contraction):
         monkeypatch.setattr(module, "plan", lambda spec, target, tile=None: chosen)
     results = []
@@ -123,10 +123,10 @@ def lines(base: np.ndarray, part: np.ndarray) -> set[int]:
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("layouts", [("by row", "by row"), ("by row", "by column"), ("by column", "by row")])
 @pytest.mark.parametrize("shift", [0, 5])  # elements by which the factors begin within a line
-def test_each_block_and_strip_is_asked_for_by_those_before(
+def test_each_block_and_panel_is_asked_for_by_those_before(
     shift: int, layouts: tuple[str, str], target: contraction.Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    m, n, k, depth = 154, 96, 90, 32  # cut into an even number of row tiles, of two heights, and of strips
+    m, n, k, depth = 154, 96, 90, 32  # cut into an even number of row tiles, of two heights, and of panels
     room = np.zeros(1 << 18, np.float32)
     start = -(room.ctypes.data // 4) % 16 + (1 << 16) + shift  # lines asked for beyond the ends lie in the room, too
     a, b = (
@@ -136,7 +136,7 @@ def test_each_block_and_strip_is_asked_for_by_those_before(
     a, b = (x if layout == "by row" else x.T for x, layout in zip((a, b), layouts, strict=True))
     spec = Contraction(m, n, k, "float", elements(a), elements(b))
     chosen = plan(spec, target, (1, 13) if target.registers == 32 else (1, 6))
-    chosen = replace(chosen, depth=depth, pack=True, tiles=chosen.row_tiles // 2, together=chosen.column_strips // 2)
+    chosen = replace(chosen, kc=depth, pack=True, tiles=chosen.row_tiles // 2, together=chosen.column_panels // 2)
     chosen = replace(chosen, blocked=True)
     for module in (tiling, contraction):
         monkeypatch.setattr(module, "plan", lambda spec, target, tile=None: chosen)
@@ -150,7 +150,7 @@ def test_each_block_and_strip_is_asked_for_by_those_before(
     base = room[(start - shift) % 16 :]
     compiled.call("f", a, b, np.empty((m, n), np.float32), scratch, marks, base)
     asked = set(np.flatnonzero(marks).tolist())
-    rows, columns = chosen.tiles * chosen.rows, chosen.width
+    rows, columns = chosen.tiles * chosen.mr, chosen.nr
     for first, then in [
         (a[:, :depth], a[:, depth:]),
         (a[:rows], a[rows:]),

@@ -5,7 +5,7 @@ C, some rows by some vectors of columns, stays in registers while l runs; A is r
 broadcast, B a vector at a time. Every sum runs over l in one order, whatever the tile, the block and the
 thread: where l is cut into blocks, a tile's sums wait in memory, exactly as they are, for the next block.
 
-Where B's columns are not contiguous, or its rows lie so far apart that they share cache sets, the strip of
+Where B's columns are not contiguous, or its rows lie so far apart that they share cache sets, the panel of
 B under a tile's columns is first copied side by side into scratch memory that the caller gives, and so for
 the rows of A. What is copied next comes from far off: the tiles ask for it while they sum (see `prefetch`). How a
 product is cut up is decided in `plan.tiling`.
@@ -47,7 +47,7 @@ from chainrule.compiler.plan.target import BYTES
 from chainrule.compiler.plan.tiling import (
     Contraction,
     Inner,
-    Strips,
+    Panels,
     Tiling,
     plan,
     scratch_elements,
@@ -81,7 +81,7 @@ def emit_contraction(
     `prologue` gives what a vector of sums begins with, of a plan that is made for it (`Contraction.carried`).
 
     `scratch` has room for `scratch_elements`. `rows` and `columns` limit the work to a range of the
-    plan's row tiles and of its strips: so threads share a product, and no sum depends on how they do.
+    plan's row tiles and of its panels: so threads share a product, and no sum depends on how they do.
     """
     needed = sum(scratch_parts(spec, chosen))
     if scratch is None and needed:
@@ -89,11 +89,11 @@ def emit_contraction(
     if chosen.transposed:
         spec, a, b = spec.swapped(), b, a
     kernel = _Kernel(e, spec, chosen, a, b, epilogue, scratch, touch, prologue)
-    (kernel.in_blocks if chosen.blocked else kernel.in_strips)(rows, columns)
+    (kernel.in_blocks if chosen.blocked else kernel.in_panels)(rows, columns)
 
 
 @dataclass(frozen=True)
-class _Strip:
+class _Panel:
     """The columns under a row of tiles, and where B has them."""
 
     number: Register
@@ -111,7 +111,7 @@ class _Strip:
 
 @dataclass(frozen=True)
 class _Rest:
-    """The last columns of a strip, computed by vectors along the rows of C."""
+    """The last columns of a panel, computed by vectors along the rows of C."""
 
     first: int
     count: int
@@ -142,44 +142,44 @@ class _Kernel:
         self.finish = Finish(e, spec, chosen, epilogue)
 
     # -- the order of work ----------------------------------------------------------------------
-    def in_strips(self, tiles: Range | None, strips: Range | None) -> None:
-        """Strip by strip, each over all rows."""
+    def in_panels(self, tiles: Range | None, panels: Range | None) -> None:
+        """Panel by panel, each over all rows."""
         depth = Depth(self.e.const(0, "i64"), self.spec.k)
         rows = self.packer.rows_of_a(self.a, tiles, depth)
         for kind in self.plan.widths:
 
-            def strip(number: Register, kind: Strips = kind) -> None:
-                self.strip(kind, number, rows, tiles, depth, None)
+            def panel(number: Register, kind: Panels = kind) -> None:
+                self.panel(kind, number, rows, tiles, depth, None)
 
-            ranged(self.e, strips, kind.first, kind.count, strip)
+            ranged(self.e, panels, kind.first, kind.count, panel)
 
-    def in_blocks(self, tiles: Range | None, strips: Range | None) -> None:
-        """Block by block: for each group of rows, some strips together, through all of l."""
+    def in_blocks(self, tiles: Range | None, panels: Range | None) -> None:
+        """Block by block: for each group of rows, some panels together, through all of l."""
         e, chosen = self.e, self.plan
         zero = e.const(0, "i64")
         top, bottom = tiles or (zero, e.const(chosen.row_tiles, "i64"))
-        left, right = strips or (zero, e.const(chosen.column_strips, "i64"))
+        left, right = panels or (zero, e.const(chosen.column_panels, "i64"))
 
         with e.loop(e.binary("sub", bottom, top), chosen.tiles) as down:
             rows = part(e, top, down, chosen.tiles, bottom)
             with e.loop(e.binary("sub", right, left), chosen.together) as across:
                 self._block(rows, part(e, left, across, chosen.together, right), (left, right))
 
-    def _block(self, tiles: Range, strips: Range, all_strips: Range) -> None:
+    def _block(self, tiles: Range, panels: Range, all_panels: Range) -> None:
         """One block of C, through all blocks of l."""
         with self._depths() as depth:
             asks = not self.spec.inner  # terms along several axes lie in too many places to be asked for
-            after = self._after(tiles, strips, all_strips, depth) if asks else None
-            rows_coming = self._next_rows(strips, after) if after else None
+            after = self._after(tiles, panels, all_panels, depth) if asks else None
+            rows_coming = self._next_rows(panels, after) if after else None
             rows = self.packer.rows_of_a(self.a, tiles, depth)
             for kind in self.plan.widths:
 
-                def strip(number: Register, kind: Strips = kind) -> None:
-                    strip_coming = self._next_strip(number, strips, depth.start, after) if after else None
-                    coming = [each for each in (rows_coming, strip_coming) if each]
-                    self.strip(kind, number, rows, tiles, depth, strips[0], coming)
+                def panel(number: Register, kind: Panels = kind) -> None:
+                    panel_coming = self._next_panel(number, panels, depth.start, after) if after else None
+                    coming = [each for each in (rows_coming, panel_coming) if each]
+                    self.panel(kind, number, rows, tiles, depth, panels[0], coming)
 
-                ranged(self.e, strips, kind.first, kind.count, strip)
+                ranged(self.e, panels, kind.first, kind.count, panel)
 
     @contextmanager
     def _depths(self) -> Iterator[Depth]:
@@ -191,50 +191,50 @@ class _Kernel:
                 count = e.binary("sub", self.blocks.end(half), start)
                 yield Depth(start, count, first, self.blocks.is_last(half), half)
             return
-        with e.loop(k, chosen.depth) as start:
+        with e.loop(k, chosen.kc) as start:
             left = e.binary("sub", e.const(k, "i64"), start)
-            count = e.call("llvm.smin.i64", "i64", left, e.const(chosen.depth, "i64"))
+            count = e.call("llvm.smin.i64", "i64", left, e.const(chosen.kc, "i64"))
             first, last = e.compare("eq", start, e.const(0, "i64")), e.compare("eq", count, left)
-            yield Depth(start, count, first, last) if chosen.depth < k else Depth(start, k)
+            yield Depth(start, count, first, last) if chosen.kc < k else Depth(start, k)
 
-    def _after(self, tiles: Range, strips: Range, all_strips: Range, depth: Depth) -> Corner:
+    def _after(self, tiles: Range, panels: Range, all_panels: Range, depth: Depth) -> Corner:
         """Where the work goes on after a block: deeper, then to the right, then down."""
         e = self.e
         last = e.const(True, "i1") if depth.last is None else depth.last
-        deeper = e.binary("add", depth.start, e.const(self.plan.depth, "i64"))
-        on = e.compare("slt", strips[1], all_strips[1])
-        right = e.select(on, strips[1], all_strips[0])
+        deeper = e.binary("add", depth.start, e.const(self.plan.kc, "i64"))
+        on = e.compare("slt", panels[1], all_panels[1])
+        right = e.select(on, panels[1], all_panels[0])
         down = e.select(on, tiles[0], tiles[1])
         return Corner(
             e.select(last, down, tiles[0]),
-            e.select(last, right, strips[0]),
+            e.select(last, right, panels[0]),
             e.select(last, e.const(0, "i64"), deeper),
         )
 
-    def _next_rows(self, strips: Range, after: Corner) -> Coming:
-        """The next block of A, wanted when all strips of this block are done."""
+    def _next_rows(self, panels: Range, after: Corner) -> Coming:
+        """The next block of A, wanted when all panels of this block are done."""
         e, spec, chosen = self.e, self.spec, self.plan
         start = offset(e, self.a, self.packer.row_of(after.tile), spec.a_strides[0], spec.scalar)
         start = offset(e, start, after.start, spec.a_strides[1], spec.scalar)
-        extents = min(spec.m, chosen.tiles * chosen.rows), chosen.depth
+        extents = min(spec.m, chosen.tiles * chosen.mr), chosen.kc
         lines = Lines.of(start, extents, spec.a_strides, BYTES[spec.scalar])
-        return Coming(e, spec, chosen, lines, chosen.together, strips[0])
+        return Coming(e, spec, chosen, lines, chosen.together, panels[0])
 
-    def _next_strip(self, number: Register, strips: Range, start: Register, after: Corner) -> Coming:
-        """The next strip of B, wanted when this one is done."""
+    def _next_panel(self, number: Register, panels: Range, start: Register, after: Corner) -> Coming:
+        """The next panel of B, wanted when this one is done."""
         e, spec, chosen = self.e, self.spec, self.plan
         beside = plus(e, number, 1)
-        on = e.compare("slt", beside, strips[1])
-        strip, start = e.select(on, beside, after.strip), e.select(on, start, after.start)
-        place = offset(e, self.b, self.packer.column_of(strip), spec.b_strides[1], spec.scalar)
+        on = e.compare("slt", beside, panels[1])
+        panel, start = e.select(on, beside, after.panel), e.select(on, start, after.start)
+        place = offset(e, self.b, self.packer.column_of(panel), spec.b_strides[1], spec.scalar)
         place = offset(e, place, start, spec.b_strides[0], spec.scalar)
-        lines = Lines.of(place, (chosen.depth, chosen.width), spec.b_strides, BYTES[spec.scalar])
+        lines = Lines.of(place, (chosen.kc, chosen.nr), spec.b_strides, BYTES[spec.scalar])
         return Coming(e, spec, chosen, lines, 1, number)
 
-    # -- a strip, a tile ------------------------------------------------------------------------
-    def strip(
+    # -- a panel, a tile ------------------------------------------------------------------------
+    def panel(
         self,
-        strips: Strips,
+        panels: Panels,
         number: Register,
         rows: TileRows,
         tiles: Range | None,
@@ -242,26 +242,26 @@ class _Kernel:
         first: Register | None,
         coming: Sequence[Coming] = (),
     ) -> None:
-        """The row tiles of one strip of columns; the strip of B packed first if the plan says so and it is not yet."""
+        """The row tiles of one panel of columns; the panel of B packed first if the plan says so and it is not yet."""
         e, spec, chosen = self.e, self.spec, self.plan
-        column = self.packer.first_column(strips, number)
-        lanes = strips.width if chosen.dot else chosen.lanes
-        whole = strips.width - strips.rest
+        column = self.packer.first_column(panels, number)
+        lanes = panels.width if chosen.dot else chosen.lanes
+        whole = panels.width - panels.rest
         parts = (padded if chosen.transposes_b else columns)(whole, lanes, spec.scalar)
         source, strides = offset(e, self.b, depth.start, spec.b_strides[0], spec.scalar), spec.b_strides
         source = offset(e, source, column, spec.b_strides[1], spec.scalar)
-        rest = _Rest(whole, strips.rest) if strips.rest else None
+        rest = _Rest(whole, panels.rest) if panels.rest else None
         if chosen.pack:
-            wide = self.packer.strip_of_b(strips, source, depth.count, self.packer.scratch[0])
+            wide = self.packer.panel_of_b(panels, source, depth.count, self.packer.scratch[0])
             source, strides = self.packer.scratch[0], (wide, 1)
-        strip = _Strip(number, e.opaque(source), strides, e.opaque(column), parts, rest)
+        panel = _Panel(number, e.opaque(source), strides, e.opaque(column), parts, rest)
         place = e.binary("sub", number, first) if first is not None else number
         for begin, count, height in self.packer.row_tiles():
-            ranged(e, tiles, begin, count, partial(self.tile, strip, place, rows, depth, coming, height))
+            ranged(e, tiles, begin, count, partial(self.tile, panel, place, rows, depth, coming, height))
 
     def tile(
         self,
-        strip: _Strip,
+        panel: _Panel,
         place: Register,
         rows: TileRows,
         depth: Depth,
@@ -276,74 +276,74 @@ class _Kernel:
         else:
             a, strides = offset(e, rows.a, row, spec.a_strides[0], spec.scalar), spec.a_strides
         a, row = e.opaque(a), e.opaque(row)
-        asks = [(each, each.of_tile(strip.number, e.binary("sub", number, rows.first))) for each in coming]
+        asks = [(each, each.of_tile(panel.number, e.binary("sub", number, rows.first))) for each in coming]
         if spec.halved:
-            self._tile_in_halves(strip, place, row, (a, strides, height), rows, depth, asks, number)
+            self._tile_in_halves(panel, place, row, (a, strides, height), rows, depth, asks, number)
             return
         if chosen.dot:
-            sums = dot_tile(e, spec.k, chosen.lanes, spec.scalar, (a, strides[0], height), strip.operand)
-            self.finish.tile(row, strip.column, strip.columns, height, sums)
+            sums = dot_tile(e, spec.k, chosen.lanes, spec.scalar, (a, strides[0], height), panel.operand)
+            self.finish.tile(row, panel.column, panel.columns, height, sums)
             return
         if chosen.transposes_b:
-            rows_of_a, of_b = (a, strides, height), (strip.b, strip.strides[1])
-            sums = transposing_tile(e, spec.k, chosen.lanes, spec.scalar, rows_of_a, of_b, strip.columns)
-            self.finish.tile(row, strip.column, strip.columns, height, sums)
+            rows_of_a, of_b = (a, strides, height), (panel.b, panel.strides[1])
+            sums = transposing_tile(e, spec.k, chosen.lanes, spec.scalar, rows_of_a, of_b, panel.columns)
+            self.finish.tile(row, panel.column, panel.columns, height, sums)
             return
         if spec.lanes > 1:
-            sums = self._tile_in_lanes(a, strides, strip, height, spec.terms)
-            self.finish.tile(row, strip.column, strip.columns, height, sums)
+            sums = self._tile_in_lanes(a, strides, panel, height, spec.terms)
+            self.finish.tile(row, panel.column, panel.columns, height, sums)
             return
         if depth.first is None or depth.last is None:
-            start = self._begin(row, strip, height)
-            asking = self._asking(strip, row, asks, None, None)
-            sums = self._broadcast_tile(a, strides, strip, depth.count, start, height, asking and Asks(asking, height))
-            self._finish_tile(row, strip, height, sums)
+            start = self._begin(row, panel, height)
+            asking = self._asking(panel, row, asks, None, None)
+            sums = self._broadcast_tile(a, strides, panel, depth.count, start, height, asking and Asks(asking, height))
+            self._finish_tile(row, panel, height, sums)
             return
         waiting = self._place_of_sums(place, rows, number)
-        start = self._resume(waiting, depth.first, strip.columns, height)
-        asking = self._asking(strip, row, asks, waiting, depth.last)
-        sums = self._broadcast_tile(a, strides, strip, depth.count, start, height, asking and Asks(asking, height))
+        start = self._resume(waiting, depth.first, panel.columns, height)
+        asking = self._asking(panel, row, asks, waiting, depth.last)
+        sums = self._broadcast_tile(a, strides, panel, depth.count, start, height, asking and Asks(asking, height))
         done, more, end = map(e.fresh, ("done", "more", "end"))
         e.branch(depth.last, done, more)
         e.label(more)
-        for room, value in zip(self._waiting(waiting, strip.columns, height), sums, strict=True):
+        for room, value in zip(self._waiting(waiting, panel.columns, height), sums, strict=True):
             e.store(value, room, BYTES[spec.scalar])
         e.jump(end)
         e.label(done)
-        self.finish.tile(row, strip.column, strip.columns, height, sums)
+        self.finish.tile(row, panel.column, panel.columns, height, sums)
         e.jump(end)
         e.label(end)
 
-    def _begin(self, row: Register, strip: _Strip, height: int) -> list[Register]:
+    def _begin(self, row: Register, panel: _Panel, height: int) -> list[Register]:
         """What the sums of a tile begin with: zeros, or what the prologue gives."""
         e, prologue = self.e, self.prologue
         if prologue is None:
-            return self._zeros(strip, height)
+            return self._zeros(panel, height)
         begun = [
-            prologue(e, plus(e, row, r), plus(e, strip.column, c.first), c.type, c.mask)
+            prologue(e, plus(e, row, r), plus(e, panel.column, c.first), c.type, c.mask)
             for r in range(height)
-            for c in strip.columns
+            for c in panel.columns
         ]
-        return begun + self._zeros(strip, height)[len(begun) :]
+        return begun + self._zeros(panel, height)[len(begun) :]
 
     def _tile_in_halves(
-        self, strip: _Strip, place: Register, row: Register, a: tuple[Register, tuple[int, int], int], rows: TileRows, depth: Depth,
+        self, panel: _Panel, place: Register, row: Register, a: tuple[Register, tuple[int, int], int], rows: TileRows, depth: Depth,
         asks: list[tuple[Coming, Places]], number: Register,
     ) -> None:  # fmt: skip
         """A tile whose l are the rows of a batch: a leaf at a time; from block to block their totals wait."""
-        e, half, height, zeros = self.e, depth.half, a[2], self._zeros(strip, a[2])
+        e, half, height, zeros = self.e, depth.half, a[2], self._zeros(panel, a[2])
         if half is None or depth.last is None:
-            asking = self._asking(strip, row, asks, None, None)
+            asking = self._asking(panel, row, asks, None, None)
             sums = self.halves.total(zeros, lambda leaf, first, count: self._sums_of_leaf(
-                a, strip, first, count, self._asks_of_leaf(asking, leaf, height)))  # fmt: skip
-            self._finish_tile(row, strip, height, sums)
+                a, panel, first, count, self._asks_of_leaf(asking, leaf, height)))  # fmt: skip
+            self._finish_tile(row, panel, height, sums)
             return
         waiting, (opening, behind) = self._place_of_sums(place, rows, number), self.blocks.leaves(half)
-        asking = self._asking(strip, row, asks, self.blocks.place(waiting, half, zeros), depth.last)
+        asking = self._asking(panel, row, asks, self.blocks.place(waiting, half, zeros), depth.last)
 
         def sums_of(leaf: Register, first: Register, count: Register | int) -> list[Register]:
             leaf, first = e.binary("sub", leaf, opening), e.binary("sub", first, depth.start)
-            return self._sums_of_leaf(a, strip, first, count, self._asks_of_leaf(asking, leaf, height))
+            return self._sums_of_leaf(a, panel, first, count, self._asks_of_leaf(asking, leaf, height))
 
         if self.blocks.parts == self.halves.parts:  # a block is a leaf
             sums = sums_of(opening, depth.start, self.halves.size or depth.count)
@@ -353,7 +353,7 @@ class _Kernel:
         done, end = e.fresh("done"), e.fresh("end")
         e.branch(depth.last, done, end)
         e.label(done)
-        self._finish_tile(row, strip, height, sums)
+        self._finish_tile(row, panel, height, sums)
         e.jump(end)
         e.label(end)
 
@@ -371,25 +371,25 @@ class _Kernel:
         return Asks(ask, parts)
 
     def _sums_of_leaf(
-        self, a: tuple[Register, tuple[int, int], int], strip: _Strip, first: Register, count: Register | int,
+        self, a: tuple[Register, tuple[int, int], int], panel: _Panel, first: Register, count: Register | int,
         asks: Asks | None,
     ) -> list[Register]:  # fmt: skip
         """The sums of a tile over some of l."""
         e, spec = self.e, self.spec
-        (left, strides, height), right = a, strip.strides[0]
+        (left, strides, height), right = a, panel.strides[0]
         left = e.opaque(offset(e, left, first, strides[1], spec.scalar))
-        strip = replace(strip, b=e.opaque(offset(e, strip.b, first, right, spec.scalar)))
+        panel = replace(panel, b=e.opaque(offset(e, panel.b, first, right, spec.scalar)))
         if self.plan.dot:
-            return dot_tile(e, count, self.plan.lanes, spec.scalar, (left, strides[0], height), strip.operand)
+            return dot_tile(e, count, self.plan.lanes, spec.scalar, (left, strides[0], height), panel.operand)
         if spec.lanes > 1:
-            return self._tile_in_lanes(left, strides, strip, height, count)
-        return self._broadcast_tile(left, strides, strip, count, self._zeros(strip, height), height, asks)
+            return self._tile_in_lanes(left, strides, panel, height, count)
+        return self._broadcast_tile(left, strides, panel, count, self._zeros(panel, height), height, asks)
 
-    def _zeros(self, strip: _Strip, height: int) -> list[Register]:
+    def _zeros(self, panel: _Panel, height: int) -> list[Register]:
         """What the sums of a tile begin with, row by row; then those of columns along its rows."""
-        zeros = [self.e.const(0.0, c.type) for c in strip.columns] * height
-        if strip.rest is not None:
-            zeros += [self.e.const(0.0, along_rows(height, self.spec.scalar).type)] * strip.rest.count
+        zeros = [self.e.const(0.0, c.type) for c in panel.columns] * height
+        if panel.rest is not None:
+            zeros += [self.e.const(0.0, along_rows(height, self.spec.scalar).type)] * panel.rest.count
         return zeros
 
     def _place_of_sums(self, place: Register, rows: TileRows, number: Register) -> Register:
@@ -400,7 +400,7 @@ class _Kernel:
 
     def _asking(
         self,
-        strip: _Strip,
+        panel: _Panel,
         row: Register,
         asks: list[tuple[Coming, Places]],
         waiting: Register | None,
@@ -417,13 +417,13 @@ class _Kernel:
             if ahead is None:
                 return
             if waiting is None or last is None:
-                ahead.results(e.opaque(e.binary("add", row, index)), strip.column, strip.columns)
+                ahead.results(e.opaque(e.binary("add", row, index)), panel.column, panel.columns)
                 return
-            ahead.sums(waiting, index, strip.columns)
+            ahead.sums(waiting, index, panel.columns)
             then, other = e.fresh("then"), e.fresh("other")
             e.branch(last, then, other)
             e.label(then)
-            ahead.results(e.opaque(e.binary("add", row, index)), strip.column, strip.columns)
+            ahead.results(e.opaque(e.binary("add", row, index)), panel.column, panel.columns)
             e.jump(other)
             e.label(other)
 
@@ -453,7 +453,7 @@ class _Kernel:
         self,
         a: Register,
         a_strides: tuple[int, int],
-        strip: _Strip,
+        panel: _Panel,
         count: Register | int,
         start: list[Register],
         height: int,
@@ -463,7 +463,7 @@ class _Kernel:
         e = self.e
         if asks is None:
             with e.fold(count, start) as state:
-                state.values = self._turn(a, a_strides, strip, state.index, state.values, height)
+                state.values = self._turn(a, a_strides, panel, state.index, state.values, height)
             return state.values
         total = count if isinstance(count, Register) else e.const(count, "i64")
         step = e.binary("sdiv", plus(e, total, asks.parts - 1), e.const(asks.parts, "i64"))
@@ -473,20 +473,20 @@ class _Kernel:
             left = e.binary("sub", total, first)
             with e.fold(e.call("llvm.smin.i64", "i64", left, step), part.values) as state:
                 index = e.binary("add", first, state.index)
-                state.values = self._turn(a, a_strides, strip, index, state.values, height)
+                state.values = self._turn(a, a_strides, panel, index, state.values, height)
             part.values = state.values
         return part.values
 
     def _tile_in_lanes(
-        self, a: Register, a_strides: tuple[int, int], strip: _Strip, height: int, k: Register | int
+        self, a: Register, a_strides: tuple[int, int], panel: _Panel, height: int, k: Register | int
     ) -> list[Register]:
         """The sums of a tile, each shared by lanes that take the terms of l in turn."""
         e, lanes = self.e, self.spec.lanes
-        zeros = [e.const(0.0, c.type) for c in strip.columns] * height
+        zeros = [e.const(0.0, c.type) for c in panel.columns] * height
         with e.fold(over(e, k, lanes)[0], zeros * lanes) as state:
             first = e.binary("mul", state.index, e.const(lanes, "i64"))
-            state.values = self._round(a, a_strides, strip, first, lanes, state.values, height)
-        sums = self._last_round(a, a_strides, strip, k, state.values, height)
+            state.values = self._round(a, a_strides, panel, first, lanes, state.values, height)
+        sums = self._last_round(a, a_strides, panel, k, state.values, height)
         while len(sums) > len(zeros):
             half = len(sums) // 2
             sums = [e.binary("fadd", x, y) for x, y in zip(sums[:half], sums[half:], strict=True)]
@@ -496,7 +496,7 @@ class _Kernel:
         self,
         a: Register,
         a_strides: tuple[int, int],
-        strip: _Strip,
+        panel: _Panel,
         k: Register | int,
         sums: list[Register],
         height: int,
@@ -504,33 +504,33 @@ class _Kernel:
         """What whole rounds left of the terms; of a number that is not known yet, one term of one lane after the other."""
         e, lanes = self.e, self.spec.lanes
         if not isinstance(k, Register):
-            return self._round(a, a_strides, strip, e.const(k - k % lanes, "i64"), k % lanes, sums, height)
+            return self._round(a, a_strides, panel, e.const(k - k % lanes, "i64"), k % lanes, sums, height)
         left, each = e.binary("urem", k, e.const(lanes, "i64")), len(sums) // lanes
         first, after = e.binary("sub", k, left), list(sums)
         for lane in range(lanes - 1):  # a round of all is a whole one
             own = slice(lane * each, (lane + 1) * each)
             there = e.convert("zext", e.compare("sgt", left, e.const(lane, "i64")), "i64")
             with e.fold(there, sums[own]) as state:
-                state.values = self._turn(a, a_strides, strip, plus(e, first, lane), state.values, height)
+                state.values = self._turn(a, a_strides, panel, plus(e, first, lane), state.values, height)
             after[own] = state.values
         return after
 
     def _round(
-        self, a: Register, a_strides: tuple[int, int], strip: _Strip, first: Register, count: int, sums: list[Register],
+        self, a: Register, a_strides: tuple[int, int], panel: _Panel, first: Register, count: int, sums: list[Register],
         height: int,
     ) -> list[Register]:  # fmt: skip
         """So many terms from `first` on, each of a lane of its own; the lanes beyond stay as they are."""
-        each, after = len(strip.columns) * height, list(sums)
+        each, after = len(panel.columns) * height, list(sums)
         for lane in range(count):
             own = slice(lane * each, (lane + 1) * each)
-            after[own] = self._one_term(a, a_strides, strip, plus(self.e, first, lane), sums[own], height)
+            after[own] = self._one_term(a, a_strides, panel, plus(self.e, first, lane), sums[own], height)
         return after
 
     def _one_term(
         self,
         a: Register,
         a_strides: tuple[int, int],
-        strip: _Strip,
+        panel: _Panel,
         number: Register,
         before: list[Register],
         height: int,
@@ -541,16 +541,16 @@ class _Kernel:
             place = e.binary("urem", number, e.const(axis.size, "i64"))
             number = e.binary("udiv", number, e.const(axis.size, "i64"))
             a = offset(e, a, place, axis.a, spec.scalar)
-            strip = replace(strip, b=offset(e, strip.b, place, axis.b, spec.scalar))
+            panel = replace(panel, b=offset(e, panel.b, place, axis.b, spec.scalar))
         at_a = offset(e, a, number, a_strides[1], spec.scalar)
-        at_b = offset(e, strip.b, number, strip.strides[0], spec.scalar)
-        return self._products(at_a, at_b, a_strides, strip, before, height)
+        at_b = offset(e, panel.b, number, panel.strides[0], spec.scalar)
+        return self._products(at_a, at_b, a_strides, panel, before, height)
 
     def _turn(
         self,
         a: Register,
         a_strides: tuple[int, int],
-        strip: _Strip,
+        panel: _Panel,
         index: Register,
         before: list[Register],
         height: int,
@@ -558,20 +558,20 @@ class _Kernel:
         """One element of l: one term, or those along the axes inside it."""
         e, spec = self.e, self.spec
         at_a = offset(e, a, index, a_strides[1], spec.scalar)
-        at_b = offset(e, strip.b, index, strip.strides[0], spec.scalar)
-        return self._inside(spec.inner, at_a, at_b, a_strides, strip, before, height)
+        at_b = offset(e, panel.b, index, panel.strides[0], spec.scalar)
+        return self._inside(spec.inner, at_a, at_b, a_strides, panel, before, height)
 
     def _inside(
-        self, axes: tuple[Inner, ...], at_a: Register, at_b: Register, a_strides: tuple[int, int], strip: _Strip,
+        self, axes: tuple[Inner, ...], at_a: Register, at_b: Register, a_strides: tuple[int, int], panel: _Panel,
         before: list[Register], height: int,
     ) -> list[Register]:  # fmt: skip
         """The terms along these axes, in order; the last few of them are written out one by one."""
         if not axes:
-            return self._products(at_a, at_b, a_strides, strip, before, height)
+            return self._products(at_a, at_b, a_strides, panel, before, height)
         e, scalar, (axis, *further) = self.e, self.spec.scalar, axes
 
         def step(a: Register, b: Register, sums: list[Register]) -> list[Register]:
-            return self._inside(tuple(further), a, b, a_strides, strip, sums, height)
+            return self._inside(tuple(further), a, b, a_strides, panel, sums, height)
 
         if math.prod(each.size for each in axes) <= _WRITTEN_OUT:
             for i in range(axis.size):
@@ -587,12 +587,12 @@ class _Kernel:
         at_a: Register,
         at_b: Register,
         a_strides: tuple[int, int],
-        strip: _Strip,
+        panel: _Panel,
         before: list[Register],
         height: int,
     ) -> list[Register]:
         """One term of every sum of a tile."""
-        e, spec, columns = self.e, self.spec, strip.columns
+        e, spec, columns = self.e, self.spec, panel.columns
         right = [self._vector_of_b(at_b, c) for c in columns]
         types, sums = dict.fromkeys(c.type for c in columns), []
         for r in range(height):
@@ -600,12 +600,12 @@ class _Kernel:
             factors = {type: e.splat(left, lanes_of(type)) for type in types}
             for c, values in enumerate(right):
                 sums.append(e.fma(factors[values.type], values, before[r * len(columns) + c]))
-        if strip.rest is None:
+        if panel.rest is None:
             return sums
         along = along_rows(height, spec.scalar)
         rows = e.masked_load(at_a, along.type, along.mask)
         for c, total in enumerate(before[len(sums) :]):
-            right_one = e.load(at(e, at_b, strip.rest.first + c, spec.scalar), spec.scalar, BYTES[spec.scalar])
+            right_one = e.load(at(e, at_b, panel.rest.first + c, spec.scalar), spec.scalar, BYTES[spec.scalar])
             sums.append(e.fma(e.splat(right_one, lanes_of(along.type)), rows, total))
         return sums
 
@@ -615,10 +615,10 @@ class _Kernel:
         return self.e.masked_load(at(self.e, at_b, column.first, self.spec.scalar), column.type, mask)
 
     # -- the epilogue ---------------------------------------------------------------------------
-    def _finish_tile(self, row: Register, strip: _Strip, height: int, sums: list[Register]) -> None:
+    def _finish_tile(self, row: Register, panel: _Panel, height: int, sums: list[Register]) -> None:
         """What follows on a tile's sums, those of columns along its rows last."""
-        whole = height * len(strip.columns)
-        self.finish.tile(row, strip.column, strip.columns, height, sums[:whole])
-        if strip.rest is not None:
+        whole = height * len(panel.columns)
+        self.finish.tile(row, panel.column, panel.columns, height, sums[:whole])
+        if panel.rest is not None:
             along = along_rows(height, self.spec.scalar)
-            self.finish.transposed(plus(self.e, strip.column, strip.rest.first), row, along, sums[whole:])
+            self.finish.transposed(plus(self.e, panel.column, panel.rest.first), row, along, sums[whole:])

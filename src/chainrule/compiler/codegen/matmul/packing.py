@@ -1,6 +1,6 @@
 """Copies of a factor's parts, so that what a tile reads lies side by side, and how a tile's loops count.
 
-Packed, a strip of B is (l, columns) with each row made up to whole vectors by zeros, and a tile of A's rows
+Packed, a panel of B is (l, columns) with each row made up to whole vectors by zeros, and a tile of A's rows
 is (l, rows).
 """
 
@@ -25,7 +25,7 @@ from chainrule.compiler.plan.target import BYTES, power_of_two_above
 from chainrule.compiler.plan.tiling import (
     NEAR,
     Contraction,
-    Strips,
+    Panels,
     Tiling,
     scratch_parts,
 )
@@ -91,7 +91,7 @@ class Packer:
         self.scratch = self._divided(scratch)
 
     def _divided(self, scratch: Register | None) -> list[Register]:
-        """Scratch memory for a strip of B, a block of A, the sums of a block of C."""
+        """Scratch memory for a panel of B, a block of A, the sums of a block of C."""
         if scratch is None:
             return []
         ends = accumulate(scratch_parts(self.spec, self.plan)[:-1], initial=0)
@@ -100,35 +100,35 @@ class Packer:
     def row_tiles(self) -> list[tuple[int, int, int]]:
         """First tile, how many, of how many rows."""
         chosen = self.plan
-        return [(0, chosen.large, chosen.rows), (chosen.large, chosen.small, chosen.rows - 1)]
+        return [(0, chosen.large, chosen.mr), (chosen.large, chosen.small, chosen.mr - 1)]
 
     def first_row(self, tile: Register, rows: int) -> Register:
         row = scaled(self.e, tile, rows)
         # the small tiles follow the large ones, each one row longer
-        return row if rows == self.plan.rows else plus(self.e, row, self.plan.large)
+        return row if rows == self.plan.mr else plus(self.e, row, self.plan.large)
 
     def row_of(self, tile: Register) -> Register:
         """The first row of any tile."""
         e, chosen = self.e, self.plan
-        row = scaled(e, tile, chosen.rows)
+        row = scaled(e, tile, chosen.mr)
         if not chosen.small:
             return row
         beyond = e.binary("sub", tile, e.const(chosen.large, "i64"))
         return e.binary("sub", row, e.call("llvm.smax.i64", "i64", beyond, e.const(0, "i64")))
 
-    def column_of(self, strip: Register) -> Register:
-        """The first column of any strip."""
+    def column_of(self, panel: Register) -> Register:
+        """The first column of any panel."""
         e, chosen = self.e, self.plan
-        narrow = chosen.column_strips - chosen.wide_strips
-        column = scaled(e, strip, chosen.width)
+        narrow = chosen.column_panels - chosen.wide_panels
+        column = scaled(e, panel, chosen.nr)
         if not narrow:
             return column
-        beyond = e.binary("sub", strip, e.const(chosen.wide_strips, "i64"))
+        beyond = e.binary("sub", panel, e.const(chosen.wide_panels, "i64"))
         beyond = e.call("llvm.smax.i64", "i64", beyond, e.const(0, "i64"))
         return e.binary("sub", column, scaled(e, beyond, chosen.lanes))
 
-    def first_column(self, strips: Strips, number: Register) -> Register:
-        return plus(self.e, scaled(self.e, number, strips.width), strips.column - strips.first * strips.width)
+    def first_column(self, panels: Panels, number: Register) -> Register:
+        return plus(self.e, scaled(self.e, number, panels.width), panels.column - panels.first * panels.width)
 
     # -- rows of A ------------------------------------------------------------------------------
     def rows_of_a(self, a: Register, tiles: Range | None, depth: Depth) -> TileRows:
@@ -150,7 +150,7 @@ class Packer:
         return rows
 
     def packed_tile(self, rows: TileRows, number: Register) -> Register:
-        size = self.plan.depth * self.plan.rows
+        size = self.plan.kc * self.plan.mr
         return offset(self.e, rows.a, self.e.binary("sub", number, rows.first), size, self.spec.scalar)
 
     def _turn_tile(self, rows: TileRows, source: Register, depth: Depth, height: int, number: Register) -> None:
@@ -174,10 +174,10 @@ class Packer:
         emit_copy(e, count, parts, spec.scalar, source, spec.a_strides[1], place, height, AHEAD)
 
     # -- columns of B ---------------------------------------------------------------------------
-    def strip_of_b(self, strips: Strips, source: Register, count: Register | int, place: Register) -> int:
-        """A strip of B as rows of whole vectors: how far the rows lie apart."""
+    def panel_of_b(self, panels: Panels, source: Register, count: Register | int, place: Register) -> int:
+        """A panel of B as rows of whole vectors: how far the rows lie apart."""
         e, spec, lanes = self.e, self.spec, self.plan.lanes
-        width = strips.width
+        width = panels.width
         wide = -(-width // lanes) * lanes
         if spec.b_strides[1] == 1:
             parts = padded(width, lanes, spec.scalar)
@@ -186,7 +186,7 @@ class Packer:
             transposed = spec.b_strides[::-1]
             some = count if isinstance(count, Register) else None
             cols = 0 if self.plan.halves else spec.k
-            # where the whole strip was asked for before, only the step into the nearest cache is left
+            # where the whole panel was asked for before, only the step into the nearest cache is left
             far = spec.n * spec.k * BYTES[spec.scalar] > NEAR
             ahead = lanes if self.plan.blocked else width * transposed[0] * far
             emit_transpose(

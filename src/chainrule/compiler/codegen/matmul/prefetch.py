@@ -2,7 +2,7 @@
 
 A tile's results lie in other lines of memory than those it has just read, and its neighbour's sums wait in others
 still. Each of them takes longer to come than a core can go on without; asked for during the sums, they are there
-in time. So are the next block of A and the next strip of B, which come from farther off than anything else: all
+in time. So are the next block of A and the next panel of B, which come from farther off than anything else: all
 tiles of a block, row by row, ask for an equal share of their lines.
 """
 
@@ -61,10 +61,10 @@ Places = list[Register] | Register  # of lines: each, or where they stand in mem
 
 @dataclass(frozen=True)
 class Corner:
-    """Where a block begins: its first row tile, its first strip, its first element of l."""
+    """Where a block begins: its first row tile, its first panel, its first element of l."""
 
     tile: Register
-    strip: Register
+    panel: Register
     start: Register
 
 
@@ -85,26 +85,26 @@ class Lines:
 
 
 class Coming:
-    """A block of A or a strip of B that will be read next, asked for by the tiles of the one before it.
+    """A block of A or a panel of B that will be read next, asked for by the tiles of the one before it.
 
     At each of its rows a tile asks for a line of another run: so the next address is a step away.
     """
 
     def __init__(
-        self, e: Emitter, spec: Contraction, chosen: Tiling, lines: Lines, strips: int, first: Register
+        self, e: Emitter, spec: Contraction, chosen: Tiling, lines: Lines, panels: int, first: Register
     ) -> None:
         self.e, self.scalar, self.lines, self.first = e, spec.scalar, lines, first
-        self.height = chosen.rows - (chosen.small > 0)  # rows that every tile has
+        self.height = chosen.mr - (chosen.small > 0)  # rows that every tile has
         parts = -(-lines.runs // self.height) * lines.length
         self.tiles = chosen.tiles
-        self.step = (parts << _FRACTION) // (strips * chosen.tiles)
+        self.step = (parts << _FRACTION) // (panels * chosen.tiles)
         self.count = -(-self.step // (1 << _FRACTION))  # lines at each row of a tile
 
-    def of_tile(self, strip: Register, tile: Register) -> Places:
+    def of_tile(self, panel: Register, tile: Register) -> Places:
         """Where the lines begin that a tile of the block asks for."""
         e = self.e
-        strip = e.binary("sub", strip, self.first)
-        number = e.binary("add", e.binary("mul", strip, e.const(self.tiles, "i64")), tile)
+        panel = e.binary("sub", panel, self.first)
+        number = e.binary("add", e.binary("mul", panel, e.const(self.tiles, "i64")), tile)
         part = e.binary("lshr", e.binary("mul", number, e.const(self.step, "i64")), e.const(_FRACTION, "i64"))
         if self.count <= _FEW:
             return [self._place(plus(e, part, more)) for more in range(self.count)]

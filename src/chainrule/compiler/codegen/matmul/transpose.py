@@ -15,7 +15,7 @@ _SHARED = 8  # lanes from which on a block is a function of its own
 
 @dataclass(frozen=True)
 class Column:
-    """One vector of a strip's columns: where it begins, its type, and which lanes count."""
+    """One vector of a panel's columns: where it begins, its type, and which lanes count."""
 
     first: int
     type: str
@@ -80,7 +80,7 @@ def emit_transpose(
         return
     lanes = max(lanes, 2)
 
-    def strip(first_row: Register, height: int) -> None:
+    def panel(first_row: Register, height: int) -> None:
         def block(first_col: Register, width: int) -> None:
             source = offset(e, offset(e, src, first_row, src_strides[0], scalar), first_col, 1, scalar)
             target = offset(e, offset(e, dst, first_col, stride, scalar), first_row, 1, scalar)
@@ -90,7 +90,7 @@ def emit_transpose(
 
         _blocks(e, cols, lanes, block, count)
 
-    _blocks(e, rows, lanes, strip)
+    _blocks(e, rows, lanes, panel)
 
 
 def _blocks(
