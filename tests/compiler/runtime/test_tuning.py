@@ -44,7 +44,7 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> list[Tile]:
 
 def chosen() -> Tile:
     found = plan(SPEC, tuning.machine().target)
-    return found.width // found.lanes, found.rows
+    return found.nr // found.lanes, found.mr
 
 
 def test_the_fastest_tile_is_chosen_and_remembered(folder: Path, timed: list[Tile]) -> None:
@@ -130,7 +130,7 @@ def test_tune_searches_the_products_of_this_program_alone(timed: list[Tile]) -> 
     assert tuned._latest is not None
     tiles = tuned._latest.program.nests.tiles(0)
     assert tiles is not None
-    assert (tiles.plan.width // tiles.plan.lanes, tiles.plan.rows) == timed[-1]
+    assert (tiles.plan.nr // tiles.plan.lanes, tiles.plan.mr) == timed[-1]
     count = len(timed)
     cr.compile(layer)(X, W)
     cr.compile(layer, tune=True)(X, W)  # what was found is known
