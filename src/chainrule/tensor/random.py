@@ -23,6 +23,7 @@ from chainrule.tensor.core import Engine, Handle, apply, integer, wrap
 from chainrule.tensor.creation import arange, given, sizes_of, tensor
 from chainrule.tensor.ranges import check_span
 from chainrule.tensor.tensor import Tensor
+from chainrule.tensor.whole import whole
 
 
 class Generator:
@@ -272,10 +273,12 @@ def _need_float(name: str, dtype: DType) -> None:
         )
 
 
+@whole
 def _unit32(bits: Tensor) -> Tensor:
     return ((bits >> 8) & 0xFFFFFF).float() * 2.0**-24
 
 
+@whole
 def _unit64(high: Tensor, low: Tensor) -> Tensor:
     upper, lower = ((high >> 5) & 0x7FFFFFF).double(), ((low >> 6) & 0x3FFFFFF).double()
     return (upper * 2.0**26 + lower) * 2.0**-53

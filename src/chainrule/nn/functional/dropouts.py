@@ -10,11 +10,17 @@ from chainrule.tensor import Tensor
 from chainrule.tensor.creation import given
 from chainrule.tensor.random import Generator, rand, rand_like
 from chainrule.tensor.rounding import rounded_once
+from chainrule.tensor.whole import whole
 
 
 def _drop(input: Tensor, shape: tuple[int, ...], p: float, generator: Generator | None) -> Tensor:
     """Each number of the shape, spread over the input, 0 with probability p, else 1."""
-    return (rand(shape, dtype=input.dtype, generator=generator) >= p).to(input.dtype)
+    return _at_least(rand(shape, dtype=input.dtype, generator=generator), p)
+
+
+@whole
+def _at_least(drawn: Tensor, p: float) -> Tensor:
+    return (drawn >= p).to(drawn.dtype)
 
 
 def _by_channel(name: str, input: Tensor, axes: int) -> tuple[int, ...]:

@@ -21,6 +21,7 @@ from chainrule.tensor.creation import arange, given, ones
 from chainrule.tensor.operands import as_written
 from chainrule.tensor.random import Generator, rand_like
 from chainrule.tensor.rounding import in_float32, rounded_once
+from chainrule.tensor.whole import whole
 
 
 @takes_keywords("functional")
@@ -112,8 +113,12 @@ def dropout(
     if not training or p == 0:
         return input
     scale = 0.0 if p == 1 else 1 / (1 - p)
-    kept = input * (rand_like(input, generator=generator) >= p).to(input.dtype) * scale
-    return placed(input, kept, inplace, "dropout")
+    return placed(input, _kept(input, rand_like(input, generator=generator), p, scale), inplace, "dropout")
+
+
+@whole
+def _kept(input: Tensor, drawn: Tensor, p: float, scale: float) -> Tensor:
+    return input * (drawn >= p).to(input.dtype) * scale
 
 
 @takes_keywords("functional")
