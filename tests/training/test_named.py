@@ -304,3 +304,22 @@ def test_named_parts_keep_the_form_that_they_had() -> None:
     with pytest.raises(DataError, match=re.escape("X['x'] must come in a tuple, as")):
         by_place.predict({"x": left, "z": right})
     by_key.predict((VALUES[:, :2], VALUES[:, 2:]))  # arrays have no names
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_what_is_wrong_in_a_frame_is_named_by_its_column(library):
+    frames = pytest.importorskip(library)
+    data = {"age": [1.0, 2.0, 3.0], "height": [1.0, 2.0, float("nan")]}
+    trainer = cr.Trainer(nn.Linear(2, 1), "mse", "sgd", lr=0.1)
+    with pytest.raises(DataError) as told:
+        trainer.fit(frames.DataFrame(data), np.ones((3, 1)), epochs=1, progress=False)
+    assert str(told.value) == (
+        "fit: X must be finite, got 1 NaN and 0 infinite values in shape (3, 2), the first at row 2, column 'height'. Drop these "
+        "rows, or fill them (numpy.nan_to_num)."
+    )
+    with pytest.raises(DataError) as told:
+        trainer.fit(frames.DataFrame({**data, "height": ["a", "b", "c"]}), np.ones((3, 1)), epochs=1, progress=False)
+    assert str(told.value) == (
+        "fit: X must hold numbers, got 'a' (str) at row 0, column 'height'. Convert it to float32 or int64 first (categories: one "
+        "integer each)."
+    )

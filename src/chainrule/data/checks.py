@@ -6,16 +6,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import numpy as np
 
 from chainrule import dtypes
+from chainrule.data.named import names_of
 from chainrule.errors import DataError
 from chainrule.tensor import Tensor
 from chainrule.tensor.creation import readable
 
 Array = np.ndarray[Any, Any]
+Names = Sequence[str] | None  # of the columns
 MANY_CLASSES = 1_000_000  # a label beyond is a value or an identifier, not the number of a class
 
 
@@ -25,6 +28,7 @@ def as_array(data: object, who: str) -> Array:
     Objects that are numbers all the same (a table of mixed columns) become an array of numbers, bfloat16 becomes float32.
     """
     _check_one_array(data, who)
+    names = names_of(data)
     try:
         data = readable(data)
         array = np.asarray(data.detach() if isinstance(data, Tensor) else data)
@@ -38,7 +42,7 @@ def as_array(data: object, who: str) -> Array:
             f"{who} must be a rectangular array, got {_ragged(data)}. Pad or cut them to one length."
         ) from None
     if array.dtype.kind == "O" and array.ndim:
-        array = _of_numbers(array, who)
+        array = _of_numbers(array, who, names)
     if array.dtype.kind not in "biuf":
         came = f"dtype {array.dtype}" if array.ndim or array.dtype.kind != "O" else type(data).__name__
         dense = " A sparse matrix becomes an array with .toarray()." if hasattr(data, "toarray") else ""
@@ -50,6 +54,8 @@ def as_array(data: object, who: str) -> Array:
         raise DataError(f"{who} must have an axis of rows, got a single number. Put it into a list.")
     if array.shape[0] == 0:
         raise DataError(f"{who} must have at least one row, got shape {array.shape}. Check how the data was loaded.")
+    if names is not None:  # as long as they are known: the array has none
+        check_finite(array, who, names)
     return array
 
 
@@ -115,7 +121,7 @@ def check_no_texts(data: object, who: str) -> None:
         )
 
 
-def _of_numbers(array: Array, who: str) -> Array:
+def _of_numbers(array: Array, who: str, names: Names = None) -> Array:
     """An array of Python objects as one of numbers."""
     try:
         found = np.asarray(array.tolist())
@@ -128,7 +134,7 @@ def _of_numbers(array: Array, who: str) -> Array:
     for index, value in np.ndenumerate(array):
         if not isinstance(value, (int, float, np.number, np.bool_)) or isinstance(value, np.complexfloating):
             raise DataError(
-                f"{who} must hold numbers, got {value!r} ({type(value).__name__}) at {place(array, index)}. "
+                f"{who} must hold numbers, got {value!r} ({type(value).__name__}) at {place(array, index, names)}. "
                 f"Convert it to float32 or int64 first (categories: one integer each)."
             )
     try:
@@ -139,13 +145,15 @@ def _of_numbers(array: Array, who: str) -> Array:
         ) from None
 
 
-def place(array: Array, index: tuple[Any, ...]) -> str:
-    """Where an element is, in words: "row 2, column 3"."""
+def place(array: Array, index: tuple[Any, ...], columns: Names = None) -> str:
+    """Where an element is, in words: "row 2, column 3", or "column 'age'" where columns have names."""
+    if columns is not None and array.ndim == 2 and len(columns) == array.shape[1]:
+        return f"row {int(index[0])}, column {columns[index[1]]!r}"
     names = ("row", "column") if array.ndim == 2 else ("row", *(f"axis {i}" for i in range(1, array.ndim)))
     return ", ".join(f"{name} {int(i)}" for name, i in zip(names, index, strict=True))
 
 
-def check_finite(array: Array, who: str) -> None:
+def check_finite(array: Array, who: str, names: Names = None) -> None:
     """Raise `DataError` if `array` holds NaN or infinity, naming how many and the first."""
     bad = _not_finite(array)
     if bad is None:
@@ -154,7 +162,7 @@ def check_finite(array: Array, who: str) -> None:
     first = np.unravel_index(int(bad.argmax()), array.shape)
     raise DataError(
         f"{who} must be finite, got {nans} NaN and {int(bad.sum()) - nans} infinite values in shape {array.shape}, "
-        f"the first at {place(array, first)}. Drop these rows, or fill them (numpy.nan_to_num)."
+        f"the first at {place(array, first, names)}. Drop these rows, or fill them (numpy.nan_to_num)."
     )
 
 
