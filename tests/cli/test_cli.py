@@ -372,16 +372,17 @@ def test_a_training_that_stops_at_nan_leaves_the_last_good_weights(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C cannot be sent to one process there")
-def test_ctrl_c_leaves_a_usable_model(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_leaves_a_usable_model(number, tmp_path):
     command = [sys.executable, "-m", "chainrule", "train", "digits", "--hidden", "16", "--epochs", "100000", "--json"]
     with subprocess.Popen(
         [*command, "--out", str(tmp_path / "run")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stderr is not None
         assert any(line.split()[1].startswith("2/") for line in process.stderr if line.startswith("epoch"))
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         out, _ = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 128 + number
     report = json.loads(out.splitlines()[-1])
     assert report["interrupted"] is True
     measured = json.loads(call("evaluate", tmp_path / "run", "--json").stdout)

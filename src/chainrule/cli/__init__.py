@@ -64,24 +64,26 @@ def train(
     """
     start = time.perf_counter()
     from chainrule.cli import runs
+    from chainrule.cli.ending import code, terminated
     from chainrule.training.rebuilt import config_of
 
     printed, shown = Steady(sys.stdout), Steady(sys.stderr if as_json else sys.stdout)
     context = click.get_current_context()
-    if stopped is not None:
-        runs.check_resumed(context)
-        chosen = config_of(Path(stopped))
-        result = runs.resume(Path(stopped), shown, report)
-    else:
-        chosen = runs.choices(config, options, context)
-        with runs.new_folder(out, chosen["dataset"]) as folder:
-            result = runs.train(chosen, folder, shown, record, report)
+    with terminated() as came:
+        if stopped is not None:
+            runs.check_resumed(context)
+            chosen = config_of(Path(stopped))
+            result = runs.resume(Path(stopped), shown, report)
+        else:
+            chosen = runs.choices(config, options, context)
+            with runs.new_folder(out, chosen["dataset"]) as folder:
+                result = runs.train(chosen, folder, shown, record, report)
     result["seconds"] = time.perf_counter() - start - result.get("report_seconds", 0.0)
     click.echo(runs.closing(result, chosen, record), file=shown.text)
     if as_json:
         click.echo(json.dumps(result), file=printed.text)
     if result["interrupted"]:
-        sys.exit(130)
+        sys.exit(code(came))
 
 
 @commands.command()

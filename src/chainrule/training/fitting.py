@@ -19,7 +19,7 @@ from chainrule.tensor.creation import tensor
 from chainrule.tensor.random import drawing_from
 from chainrule.training import nonfinite, state
 from chainrule.training.attributes import Attributes
-from chainrule.training.callbacks import Callback, Watching, asks_for_the_end
+from chainrule.training.callbacks import Callback, Checkpoint, Watching, asks_for_the_end
 from chainrule.training.history import History
 from chainrule.training.interrupt import Interrupt
 from chainrule.training.judging import Judge, Judging
@@ -93,7 +93,7 @@ class Fitting:
         self.training, self.validation, self.recorder = training, validation, recorder
         self.windows, self.held_out = windows, held_out
         self.passes = partial(self._passes, validation) if validation is not None else None
-        self.interrupt = Interrupt()
+        self.interrupt = Interrupt(saves=any(isinstance(c, Checkpoint) for c in callbacks))
         self.handles: list[Tensor] = []  # what steps change; only callbacks can add to them
         self.orders = EpochOrders(self.position.rows, self.position.seed, self.position.shuffle)
         self.hearing = self._listening("on_epoch_end")

@@ -202,7 +202,8 @@ class Trainer(Explained):
 
         Every row is used once an epoch; the last batch of an epoch may be short (``drop_last``). Ctrl-C stops after the native
         call that runs (within about 0.1 s): the model keeps the weights of that step, a line says so, and the history so
-        far comes back with ``interrupted`` set. A second Ctrl-C raises.
+        far comes back with ``interrupted`` set. A second Ctrl-C raises. With a `Checkpoint`, SIGTERM is heard too where the
+        program does not handle it: the training is written, and then the signal ends the process.
 
         Args:
             X: rows of features, shape (N, ...): floating values take the model's dtype, integers stay. Several arrays of

@@ -2,6 +2,9 @@
 
 import os
 import re
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -282,3 +285,45 @@ def test_the_last_and_the_best_may_share_a_folder(tmp_path):
     best = Checkpoint(tmp_path, save="best", monitor="loss")
     fit(make(), 2, checkpoint=tmp_path, callbacks=[best])
     assert {path.name.split("-")[0] for path in tmp_path.glob("*.safetensors")} == {"last", "best"}
+
+
+TERMINATED = """
+import sys
+import numpy as np
+import chainrule as cr
+from chainrule import nn
+
+def made():
+    cr.manual_seed(0)
+    return cr.Trainer(nn.Linear(4, 2), "cross_entropy", "adam")
+
+X = np.random.default_rng(0).normal(size=(64, 4)).astype(np.float32)
+y = (X[:, 0] > 0).astype(np.int64)
+fit = dict(batch_size=16, progress=False)
+if __name__ == "__main__":
+    made().fit(X, y, epochs=10**7, callbacks=lambda t, e, m: print(e, flush=True), checkpoint=sys.argv[1], **fit)
+    print("went on")
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGTERM there that a process can hear")
+def test_sigterm_writes_the_training_and_ends_the_process(tmp_path, monkeypatch):
+    (tmp_path / "terminated.py").write_text(TERMINATED)
+    folder = tmp_path / "kept"
+    command = [sys.executable, str(tmp_path / "terminated.py"), str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert next(line for line in process.stdout if line == "20\n")
+        process.send_signal(signal.SIGTERM)
+        said, errors = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGTERM and errors == "" and "went on" not in said
+    written = max(int(path.stem.split("-")[1]) for path in folder.glob("last-*.safetensors"))
+    assert written >= 20 * 4  # steps, long before the ten seconds after which a file is due
+    monkeypatch.syspath_prepend(tmp_path)
+    import terminated as same
+
+    epochs = -(-written // 4) + 5
+    whole, again = same.made(), same.made()
+    whole.fit(same.X, same.y, epochs=epochs, **same.fit)
+    again.fit(same.X, same.y, epochs=epochs, checkpoint=folder, **same.fit)
+    assert cr.equal(whole.model.weight, again.model.weight)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
