@@ -13,15 +13,15 @@ product is cut up is decided in `plan.tiling`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
-from chainrule.compiler.codegen.emit import Emitter, Register, lanes_of
-from chainrule.compiler.codegen.halves import Halves, Some, over
-from chainrule.compiler.codegen.matmul.dot_tile import Operand, dot_tile
+from chainrule.compiler.codegen.emit import Emitter, Register
+from chainrule.compiler.codegen.halves import Halves, Some
+from chainrule.compiler.codegen.matmul.broadcast_tile import BroadcastTile, Panel, Rest
+from chainrule.compiler.codegen.matmul.dot_tile import dot_tile
 from chainrule.compiler.codegen.matmul.finish import Epilogue, Finish, along_rows
 from chainrule.compiler.codegen.matmul.packing import (
     Depth,
@@ -39,14 +39,12 @@ from chainrule.compiler.codegen.matmul.prefetch import Ahead, Asks, Coming, Corn
 from chainrule.compiler.codegen.matmul.transpose import (
     Column,
     at,
-    lanes_on,
     offset,
 )
 from chainrule.compiler.codegen.matmul.transposing_tile import transposing_tile
 from chainrule.compiler.plan.target import BYTES
 from chainrule.compiler.plan.tiling import (
     Contraction,
-    Inner,
     Panels,
     Tiling,
     plan,
@@ -59,8 +57,6 @@ __all__ = ["Contraction", "Tiling", "emit_contraction", "plan", "scratch_element
 
 # emitter, row, first column, type and mask of the vector: what its sums begin with
 Prologue = Callable[[Emitter, Register, Register, str, "Register | None"], Register]
-
-_WRITTEN_OUT = 9  # terms along the innermost axes that are written out, not put in loops: those of a window of 3 x 3
 
 
 def emit_contraction(
@@ -90,31 +86,6 @@ def emit_contraction(
         spec, a, b = spec.swapped(), b, a
     kernel = _Kernel(e, spec, chosen, a, b, epilogue, scratch, touch, prologue)
     (kernel.in_blocks if chosen.blocked else kernel.in_panels)(rows, columns)
-
-
-@dataclass(frozen=True)
-class _Panel:
-    """The columns under a row of tiles, and where B has them."""
-
-    number: Register
-    b: Register
-    strides: tuple[int, int]
-    column: Register
-    columns: list[Column]
-    rest: _Rest | None = None
-
-    @property
-    def operand(self) -> Operand:
-        last = self.columns[-1]
-        return self.b, self.strides[1], last.first + lanes_on(last.type, last.mask)
-
-
-@dataclass(frozen=True)
-class _Rest:
-    """The last columns of a panel, computed by vectors along the rows of C."""
-
-    first: int
-    count: int
 
 
 class _Kernel:
@@ -250,18 +221,18 @@ class _Kernel:
         parts = (padded if chosen.transposes_b else columns)(whole, lanes, spec.scalar)
         source, strides = offset(e, self.b, depth.start, spec.b_strides[0], spec.scalar), spec.b_strides
         source = offset(e, source, column, spec.b_strides[1], spec.scalar)
-        rest = _Rest(whole, panels.rest) if panels.rest else None
+        rest = Rest(whole, panels.rest) if panels.rest else None
         if chosen.pack:
             wide = self.packer.panel_of_b(panels, source, depth.count, self.packer.scratch[0])
             source, strides = self.packer.scratch[0], (wide, 1)
-        panel = _Panel(number, e.opaque(source), strides, e.opaque(column), parts, rest)
+        panel = Panel(number, e.opaque(source), strides, e.opaque(column), parts, rest)
         place = e.binary("sub", number, first) if first is not None else number
         for begin, count, height in self.packer.row_tiles():
             ranged(e, tiles, begin, count, partial(self.tile, panel, place, rows, depth, coming, height))
 
     def tile(
         self,
-        panel: _Panel,
+        panel: Panel,
         place: Register,
         rows: TileRows,
         depth: Depth,
@@ -290,19 +261,19 @@ class _Kernel:
             self.finish.tile(row, panel.column, panel.columns, height, sums)
             return
         if spec.lanes > 1:
-            sums = self._tile_in_lanes(a, strides, panel, height, spec.terms)
+            sums = self._broadcast(a, strides, panel, height).in_lanes(spec.terms)
             self.finish.tile(row, panel.column, panel.columns, height, sums)
             return
         if depth.first is None or depth.last is None:
             start = self._begin(row, panel, height)
             asking = self._asking(panel, row, asks, None, None)
-            sums = self._broadcast_tile(a, strides, panel, depth.count, start, height, asking and Asks(asking, height))
+            sums = self._broadcast(a, strides, panel, height).sums(depth.count, start, asking and Asks(asking, height))
             self._finish_tile(row, panel, height, sums)
             return
         waiting = self._place_of_sums(place, rows, number)
         start = self._resume(waiting, depth.first, panel.columns, height)
         asking = self._asking(panel, row, asks, waiting, depth.last)
-        sums = self._broadcast_tile(a, strides, panel, depth.count, start, height, asking and Asks(asking, height))
+        sums = self._broadcast(a, strides, panel, height).sums(depth.count, start, asking and Asks(asking, height))
         done, more, end = map(e.fresh, ("done", "more", "end"))
         e.branch(depth.last, done, more)
         e.label(more)
@@ -314,24 +285,27 @@ class _Kernel:
         e.jump(end)
         e.label(end)
 
-    def _begin(self, row: Register, panel: _Panel, height: int) -> list[Register]:
+    def _broadcast(self, a: Register, strides: tuple[int, int], panel: Panel, height: int) -> BroadcastTile:
+        return BroadcastTile(self.e, self.spec, self.plan.pack, a, strides, panel, height)
+
+    def _begin(self, row: Register, panel: Panel, height: int) -> list[Register]:
         """What the sums of a tile begin with: zeros, or what the prologue gives."""
         e, prologue = self.e, self.prologue
         if prologue is None:
-            return self._zeros(panel, height)
+            return panel.zeros(e, height, self.spec.scalar)
         begun = [
             prologue(e, plus(e, row, r), plus(e, panel.column, c.first), c.type, c.mask)
             for r in range(height)
             for c in panel.columns
         ]
-        return begun + self._zeros(panel, height)[len(begun) :]
+        return begun + panel.zeros(e, height, self.spec.scalar)[len(begun) :]
 
     def _tile_in_halves(
-        self, panel: _Panel, place: Register, row: Register, a: tuple[Register, tuple[int, int], int], rows: TileRows, depth: Depth,
+        self, panel: Panel, place: Register, row: Register, a: tuple[Register, tuple[int, int], int], rows: TileRows, depth: Depth,
         asks: list[tuple[Coming, Places]], number: Register,
     ) -> None:  # fmt: skip
         """A tile whose l are the rows of a batch: a leaf at a time; from block to block their totals wait."""
-        e, half, height, zeros = self.e, depth.half, a[2], self._zeros(panel, a[2])
+        e, half, height, zeros = self.e, depth.half, a[2], panel.zeros(self.e, a[2], self.spec.scalar)
         if half is None or depth.last is None:
             asking = self._asking(panel, row, asks, None, None)
             sums = self.halves.total(zeros, lambda leaf, first, count: self._sums_of_leaf(
@@ -371,7 +345,7 @@ class _Kernel:
         return Asks(ask, parts)
 
     def _sums_of_leaf(
-        self, a: tuple[Register, tuple[int, int], int], panel: _Panel, first: Register, count: Register | int,
+        self, a: tuple[Register, tuple[int, int], int], panel: Panel, first: Register, count: Register | int,
         asks: Asks | None,
     ) -> list[Register]:  # fmt: skip
         """The sums of a tile over some of l."""
@@ -382,15 +356,9 @@ class _Kernel:
         if self.plan.dot:
             return dot_tile(e, count, self.plan.lanes, spec.scalar, (left, strides[0], height), panel.operand)
         if spec.lanes > 1:
-            return self._tile_in_lanes(left, strides, panel, height, count)
-        return self._broadcast_tile(left, strides, panel, count, self._zeros(panel, height), height, asks)
-
-    def _zeros(self, panel: _Panel, height: int) -> list[Register]:
-        """What the sums of a tile begin with, row by row; then those of columns along its rows."""
-        zeros = [self.e.const(0.0, c.type) for c in panel.columns] * height
-        if panel.rest is not None:
-            zeros += [self.e.const(0.0, along_rows(height, self.spec.scalar).type)] * panel.rest.count
-        return zeros
+            return self._broadcast(left, strides, panel, height).in_lanes(count)
+        zeros = panel.zeros(e, height, spec.scalar)
+        return self._broadcast(left, strides, panel, height).sums(count, zeros, asks)
 
     def _place_of_sums(self, place: Register, rows: TileRows, number: Register) -> Register:
         """Where the sums of a tile wait for the next block of l."""
@@ -400,7 +368,7 @@ class _Kernel:
 
     def _asking(
         self,
-        panel: _Panel,
+        panel: Panel,
         row: Register,
         asks: list[tuple[Coming, Places]],
         waiting: Register | None,
@@ -449,173 +417,8 @@ class _Kernel:
         zeros = [e.const(0.0, type) for type in types]
         return [e.phi((zero, before), (value, load)) for zero, value in zip(zeros, saved, strict=True)]
 
-    def _broadcast_tile(
-        self,
-        a: Register,
-        a_strides: tuple[int, int],
-        panel: _Panel,
-        count: Register | int,
-        start: list[Register],
-        height: int,
-        asks: Asks | None = None,
-    ) -> list[Register]:
-        """The sums of a tile, row by row: each scalar of A times each vector of B; l in as many parts as there are asks."""
-        e = self.e
-        if asks is None:
-            with e.fold(count, start) as state:
-                state.values = self._turn(a, a_strides, panel, state.index, state.values, height)
-            return state.values
-        total = count if isinstance(count, Register) else e.const(count, "i64")
-        step = e.binary("sdiv", plus(e, total, asks.parts - 1), e.const(asks.parts, "i64"))
-        with e.fold(asks.parts, start) as part:
-            asks.ask(part.index)
-            first = e.binary("mul", part.index, step)
-            left = e.binary("sub", total, first)
-            with e.fold(e.call("llvm.smin.i64", "i64", left, step), part.values) as state:
-                index = e.binary("add", first, state.index)
-                state.values = self._turn(a, a_strides, panel, index, state.values, height)
-            part.values = state.values
-        return part.values
-
-    def _tile_in_lanes(
-        self, a: Register, a_strides: tuple[int, int], panel: _Panel, height: int, k: Register | int
-    ) -> list[Register]:
-        """The sums of a tile, each shared by lanes that take the terms of l in turn."""
-        e, lanes = self.e, self.spec.lanes
-        zeros = [e.const(0.0, c.type) for c in panel.columns] * height
-        with e.fold(over(e, k, lanes)[0], zeros * lanes) as state:
-            first = e.binary("mul", state.index, e.const(lanes, "i64"))
-            state.values = self._round(a, a_strides, panel, first, lanes, state.values, height)
-        sums = self._last_round(a, a_strides, panel, k, state.values, height)
-        while len(sums) > len(zeros):
-            half = len(sums) // 2
-            sums = [e.binary("fadd", x, y) for x, y in zip(sums[:half], sums[half:], strict=True)]
-        return sums
-
-    def _last_round(
-        self,
-        a: Register,
-        a_strides: tuple[int, int],
-        panel: _Panel,
-        k: Register | int,
-        sums: list[Register],
-        height: int,
-    ) -> list[Register]:
-        """What whole rounds left of the terms; of a number that is not known yet, one term of one lane after the other."""
-        e, lanes = self.e, self.spec.lanes
-        if not isinstance(k, Register):
-            return self._round(a, a_strides, panel, e.const(k - k % lanes, "i64"), k % lanes, sums, height)
-        left, each = e.binary("urem", k, e.const(lanes, "i64")), len(sums) // lanes
-        first, after = e.binary("sub", k, left), list(sums)
-        for lane in range(lanes - 1):  # a round of all is a whole one
-            own = slice(lane * each, (lane + 1) * each)
-            there = e.convert("zext", e.compare("sgt", left, e.const(lane, "i64")), "i64")
-            with e.fold(there, sums[own]) as state:
-                state.values = self._turn(a, a_strides, panel, plus(e, first, lane), state.values, height)
-            after[own] = state.values
-        return after
-
-    def _round(
-        self, a: Register, a_strides: tuple[int, int], panel: _Panel, first: Register, count: int, sums: list[Register],
-        height: int,
-    ) -> list[Register]:  # fmt: skip
-        """So many terms from `first` on, each of a lane of its own; the lanes beyond stay as they are."""
-        each, after = len(panel.columns) * height, list(sums)
-        for lane in range(count):
-            own = slice(lane * each, (lane + 1) * each)
-            after[own] = self._one_term(a, a_strides, panel, plus(self.e, first, lane), sums[own], height)
-        return after
-
-    def _one_term(
-        self,
-        a: Register,
-        a_strides: tuple[int, int],
-        panel: _Panel,
-        number: Register,
-        before: list[Register],
-        height: int,
-    ) -> list[Register]:
-        """The term of this number, counted through all axes of terms."""
-        e, spec = self.e, self.spec
-        for axis in reversed(spec.inner):
-            place = e.binary("urem", number, e.const(axis.size, "i64"))
-            number = e.binary("udiv", number, e.const(axis.size, "i64"))
-            a = offset(e, a, place, axis.a, spec.scalar)
-            panel = replace(panel, b=offset(e, panel.b, place, axis.b, spec.scalar))
-        at_a = offset(e, a, number, a_strides[1], spec.scalar)
-        at_b = offset(e, panel.b, number, panel.strides[0], spec.scalar)
-        return self._products(at_a, at_b, a_strides, panel, before, height)
-
-    def _turn(
-        self,
-        a: Register,
-        a_strides: tuple[int, int],
-        panel: _Panel,
-        index: Register,
-        before: list[Register],
-        height: int,
-    ) -> list[Register]:
-        """One element of l: one term, or those along the axes inside it."""
-        e, spec = self.e, self.spec
-        at_a = offset(e, a, index, a_strides[1], spec.scalar)
-        at_b = offset(e, panel.b, index, panel.strides[0], spec.scalar)
-        return self._inside(spec.inner, at_a, at_b, a_strides, panel, before, height)
-
-    def _inside(
-        self, axes: tuple[Inner, ...], at_a: Register, at_b: Register, a_strides: tuple[int, int], panel: _Panel,
-        before: list[Register], height: int,
-    ) -> list[Register]:  # fmt: skip
-        """The terms along these axes, in order; the last few of them are written out one by one."""
-        if not axes:
-            return self._products(at_a, at_b, a_strides, panel, before, height)
-        e, scalar, (axis, *further) = self.e, self.spec.scalar, axes
-
-        def step(a: Register, b: Register, sums: list[Register]) -> list[Register]:
-            return self._inside(tuple(further), a, b, a_strides, panel, sums, height)
-
-        if math.prod(each.size for each in axes) <= _WRITTEN_OUT:
-            for i in range(axis.size):
-                before = step(at(e, at_a, i * axis.a, scalar), at(e, at_b, i * axis.b, scalar), before)
-            return before
-        with e.fold(axis.size, before) as state:
-            a, b = offset(e, at_a, state.index, axis.a, scalar), offset(e, at_b, state.index, axis.b, scalar)
-            state.values = step(a, b, state.values)
-        return state.values
-
-    def _products(
-        self,
-        at_a: Register,
-        at_b: Register,
-        a_strides: tuple[int, int],
-        panel: _Panel,
-        before: list[Register],
-        height: int,
-    ) -> list[Register]:
-        """One term of every sum of a tile."""
-        e, spec, columns = self.e, self.spec, panel.columns
-        right = [self._vector_of_b(at_b, c) for c in columns]
-        types, sums = dict.fromkeys(c.type for c in columns), []
-        for r in range(height):
-            left = e.load(at(e, at_a, r * a_strides[0], spec.scalar), spec.scalar, BYTES[spec.scalar])
-            factors = {type: e.splat(left, lanes_of(type)) for type in types}
-            for c, values in enumerate(right):
-                sums.append(e.fma(factors[values.type], values, before[r * len(columns) + c]))
-        if panel.rest is None:
-            return sums
-        along = along_rows(height, spec.scalar)
-        rows = e.masked_load(at_a, along.type, along.mask)
-        for c, total in enumerate(before[len(sums) :]):
-            right_one = e.load(at(e, at_b, panel.rest.first + c, spec.scalar), spec.scalar, BYTES[spec.scalar])
-            sums.append(e.fma(e.splat(right_one, lanes_of(along.type)), rows, total))
-        return sums
-
-    def _vector_of_b(self, at_b: Register, column: Column) -> Register:
-        """Where B was packed, the lanes beyond its columns are zero and need no mask."""
-        mask = None if self.plan.pack else column.mask
-        return self.e.masked_load(at(self.e, at_b, column.first, self.spec.scalar), column.type, mask)
-
     # -- the epilogue ---------------------------------------------------------------------------
-    def _finish_tile(self, row: Register, panel: _Panel, height: int, sums: list[Register]) -> None:
+    def _finish_tile(self, row: Register, panel: Panel, height: int, sums: list[Register]) -> None:
         """What follows on a tile's sums, those of columns along its rows last."""
         whole = height * len(panel.columns)
         self.finish.tile(row, panel.column, panel.columns, height, sums[:whole])
