@@ -617,3 +617,14 @@ def test_names_and_labels_that_do_not_fit_the_model() -> None:
         cr.bundle(yes, columns=NAMES, classes=["no", "yes", "perhaps"])
     with pytest.raises(DataError, match="must hold numbers that float64 holds, got an integer beyond 1.8e308"):
         cr.bundle(yes, columns=NAMES).predict({"age": 10**400, "height": 1.0, "weight": 1.0})
+
+
+def test_one_row_alone_says_how_it_goes() -> None:
+    trainer = cr.Trainer(nn.Linear(2, 2), "cross_entropy", "sgd", lr=0.1)
+    bundle = cr.bundle(trainer, columns=["left", "right"])
+    with pytest.raises(DataError) as told:
+        bundle.predict([1.0, 2.0])
+    assert str(told.value) == (
+        "bundle.predict: rows must be an array of shape (N, 2), or have the columns 'left', 'right', got shape (2,). One row alone is "
+        "[row]."
+    )

@@ -640,6 +640,17 @@ def test_what_is_refused_of_arrays_and_streams(tmp_path: Path) -> None:
         fit(make(), windows(tmp_path), batch_size=2000, drop_last=True)
 
 
+def test_several_sets_under_their_names_are_none() -> None:
+    class DatasetDict(dict):
+        """As the library datasets has it."""
+
+    with pytest.raises(DataError) as told:
+        make().fit(DatasetDict(train=object(), test=object()), "y", epochs=1)
+    assert str(told.value) == (
+        "fit: y='y' names a column, which files, tables and frames have, and no DatasetDict. Pass one that it holds, ['train']."
+    )
+
+
 def test_epochs_of_other_lengths() -> None:
     for rows, came in ((500, "500"), (2000, "more than 1030"), (0, None)):
 

@@ -83,8 +83,8 @@ class Mixed:
         if array.ndim != 2 or array.shape[1] != count:
             what = f", or have the columns {some(self.names)}" if self.names is not None else ""
             raise DataError(
-                f"bundle.predict: rows must be an array of shape (N, {count}){what}, got shape {array.shape}. One row of an array "
-                f"is row[None]."
+                f"bundle.predict: rows must be an array of shape (N, {count}){what}, got shape {array.shape}. One row alone is "
+                f"[row]."
             )
         return array
 

@@ -136,7 +136,7 @@ class Columns:
         if self.names is not None and (array.ndim != 2 or array.shape[1] != len(self.names)):
             raise DataError(
                 f"bundle.predict: rows must be an array of shape (N, {len(self.names)}), or have the columns "
-                f"{some(self.names)}, got shape {array.shape}. One row of an array is row[None]."
+                f"{some(self.names)}, got shape {array.shape}. One row alone is [row]."
             )
         return array
 
