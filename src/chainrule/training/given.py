@@ -102,8 +102,9 @@ def rows(
     source = None if type(X) is np.ndarray else _source(X, y, f"fit: {names[0]}", epochs, named, strict)
     if source is None and (epochs is None or epochs.steps is None):
         if isinstance(y, str):
-            several = isinstance(X, dict) and type(X) is not dict and X  # such as a DatasetDict
-            remedy = f"Pass one that it holds, [{next(iter(X))!r}]." if several else "Give the targets as an array."
+            remedy = "Give the targets as an array."
+            if isinstance(X, dict) and type(X) is not dict and X:  # such as a DatasetDict
+                remedy = f"Pass one that it holds, [{next(iter(X))!r}]."
             raise DataError(
                 f"fit: {names[1]}={y!r} names a column, which files, tables and frames have, and no {type(X).__name__}. {remedy}"
             )

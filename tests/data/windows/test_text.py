@@ -103,6 +103,14 @@ def test_separators_at_the_ends_of_lines_make_no_columns(name: str | None, count
     assert list(cr.data.read_table(tmp_path / "a.csv").columns)[1:] == ["b", "c", "d", "y"]
 
 
+def test_a_header_longer_than_a_sample(tmp_path: Path) -> None:
+    names = [*(f"column_{i:0500}" for i in range(2500)), "y"]
+    row = ",".join(map(str, range(2501)))
+    (tmp_path / "a.csv").write_text("\n".join([",".join(names), *[row] * 12]))
+    x, y = read(as_source(tmp_path / "a.csv", target="y"))
+    assert x.tolist() == [[*range(2500)]] * 12 and y.tolist() == [2500] * 12
+
+
 def test_separators_at_the_ends_of_lines_without_a_header(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(text(header=False).replace("\n", ",\n"))
     check(as_source(tmp_path / "a.csv", target="column_5", buffer=SMALL))

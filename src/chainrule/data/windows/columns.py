@@ -58,14 +58,13 @@ class Columns:
     @property
     def row_bytes(self) -> float:
         """Of a row in a window."""
-        return float(
-            sum(_bytes(self.columns[name], self.dtype if self._in_matrix(name) else None) for name in self.names)
-        )
+        inside = self._in_matrices()
+        return float(sum(_bytes(self.columns[name], self.dtype if name in inside else None) for name in self.names))
 
-    def _in_matrix(self, name: str) -> bool:
+    def _in_matrices(self) -> set[str]:
         if self.target is None:
-            return False
-        return name in self.features or (not isinstance(self.target, str) and name in self.targets)
+            return set()
+        return {*self.features, *(() if isinstance(self.target, str) else self.target)}
 
     def empty(self, rows: int) -> Any:
         """Arrays for so many rows."""

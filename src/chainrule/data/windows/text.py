@@ -22,6 +22,8 @@ from chainrule.errors import DataError
 
 Array = np.ndarray[Any, Any]
 SAMPLE = 1 << 20  # bytes of the first file that types and names come from
+LINES = 10  # that a sample has, unless the file ends before
+LONGEST = 1 << 28  # bytes of a sample: what has fewer lines in so many is no table
 BLOCK = 1 << 22  # bytes of a block, at most; of a small buffer, a sixteenth of it
 QUOTE, NEWLINE, RETURN = b'"\n\r'
 _ROW = re.compile(r"Row #(\d+): ?")
@@ -235,15 +237,18 @@ def _with_nameless(names: list[str], first: list[str], header: bool) -> tuple[li
 
 
 def _sample(file: str, who: str) -> bytes:
+    """The first megabyte, or more where lines are so long that it has few."""
     with reading(file, who), open(file, "rb") as opened:
         found = opened.read(SAMPLE)
+        while found.count(b"\n") < LINES and len(found) < LONGEST and (more := opened.read(len(found))):
+            found += more
     if not found.strip():
         raise DataError(f"{who}: there is nothing in {file}. Write it again, or leave it out.")
     return found
 
 
 def _dialect(sample: bytes, file: str, who: str) -> Dialect:
-    end = sample.rfind(b"\n") + 1 if len(sample) == SAMPLE else len(sample)  # a character may be cut in two
+    end = sample.rfind(b"\n") + 1 if len(sample) % SAMPLE == 0 else len(sample)  # a character may be cut in two
     text, encoding, _ = decoded(sample[:end] or sample, file)
     found = sniff(text.replace("\r\n", "\n").removeprefix("\ufeff"), encoding)
     if encoding.startswith(("utf-16", "utf-32")) or found.delimiter == SPACES:
