@@ -104,7 +104,7 @@ only within the step shares one arena; a kernel that sets more of it free than i
 The order of each sum follows from the shape alone and stands in the kernel (`Reduce.along`, `Dot.along`): a sum along a
 row, and of a product with a single column, in 16 lanes on every CPU, all others term by term. Over the rows of a batch, 128 and
 more (the gradient of a matrix on the right of a product, a sum over the first axis), each half adds up by itself, and its halves in turn
-(`ops/halves.py`): micro-batches that are such halves give the bits of the whole. What a machine's registers,
+(`ops/halves.py`): micro-batches that are such halves give the bits of the whole, where nothing is added up but rows. What a machine's registers,
 caches and threads ask for is decided next, without changing a bit, and stored in the loop IR (`schedule/loops.py`: loops in loops, folds that carry values through them, contractions, stores; its grammar stands at
 the head of the file, `schedule/verify.py` checks it after every pass in tests). `plan/nests.py` decides there which loop
 runs over vectors, what is left over at its end, how a fold goes over a row and in which order it adds, and what is

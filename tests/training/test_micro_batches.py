@@ -54,6 +54,55 @@ def test_equal_parts_give_the_bits_of_the_whole(rows: int, count: int, loss: Los
     np.testing.assert_allclose(found[0], whole[0], rtol=3e-7)
 
 
+class Last(nn.Module):
+    """What a layer that gives several results gives first, on average over its places."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: cr.Tensor) -> cr.Tensor:
+        found = self.layer(x, x, x) if isinstance(self.layer, nn.MultiheadAttention) else self.layer(x)
+        return (found[0] if isinstance(found, tuple) else found).mean(1)
+
+
+def of_pixels(rows: int) -> np.ndarray:
+    return np.random.default_rng(0).standard_normal((rows, 6, 8)).astype("f4")
+
+
+@pytest.mark.parametrize(
+    ("make", "exact"),
+    [
+        (lambda: nn.Sequential(nn.Linear(8, 8), nn.PReLU(6), nn.LayerNorm(8), nn.RMSNorm(8), nn.Flatten(), nn.Linear(48, 5)), True),
+        (lambda: nn.Sequential(Last(nn.MultiheadAttention(8, 2, batch_first=True)), nn.Linear(8, 5)), True),
+        (lambda: nn.Sequential(nn.Conv1d(6, 4, 3), nn.Flatten(), nn.Linear(24, 5)), False),
+        (lambda: nn.Sequential(Last(nn.LSTM(8, 7, batch_first=True)), nn.Linear(7, 5)), False),
+        (lambda: nn.Sequential(Last(nn.GRU(8, 7, batch_first=True)), nn.Linear(7, 5)), False),
+    ],
+    ids=["normalizations", "attention", "convolution", "LSTM", "GRU"],
+)  # fmt: skip
+def test_what_adds_up_rows_alone_has_the_bits_of_the_whole_and_what_adds_up_more_its_numbers(
+    make: Callable[[], nn.Module], exact: bool
+) -> None:
+    cr.manual_seed(0)
+    model, x, y = make(), cr.tensor(of_pixels(256)), cr.tensor(np.arange(256) % 5)
+
+    def step(count: int) -> list[np.ndarray]:
+        @cr.compile
+        def compiled(x: cr.Tensor, y: cr.Tensor) -> None:
+            model.zero_grad()
+            cr.backward_in_micro_batches(lambda x, y: F.cross_entropy(model(x), y), x, y, count=count)
+
+        compiled(x, y)
+        return [p.grad.numpy().copy() for p in model.parameters()]
+
+    whole, parts = step(1), step(4)
+    for one, other in zip(whole, parts, strict=True):
+        if exact:
+            assert one.tobytes() == other.tobytes()
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-7)
+
+
 def test_of_a_sum_the_loss_has_the_same_bits_too() -> None:
     whole, found = (gradients(1280, count, F.mse_loss, reduction="sum") for count in (0, 8))
     assert [a.tobytes() for a in found] == [a.tobytes() for a in whole]

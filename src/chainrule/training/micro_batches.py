@@ -30,7 +30,9 @@ def backward_in_micro_batches(loss: Callable[..., Tensor], *batch: Any, count: i
     ``L = sum of m_i L_i / sum of m_i`` over the parts, m_i being the rows of part i (or what its mean divides by, where
     class weights, ignored targets or weights of rows are in it). The gradients are added as a compiled product adds up
     the rows of a batch: two halves, each from two halves of its own. So under `cr.compile` equal parts of 64 rows and more
-    give the bits of the whole batch, if the loss is a mean or sum over rows and no row's output depends on other rows.
+    give the bits of the whole batch, if the loss is a mean or sum over rows and no row's output depends on other rows: for
+    linear layers, normalizations and attention. What adds up places, steps or picked rows as well (the weights of
+    convolutions, recurrences and embeddings) adds them in another order than the parts do, and agrees to rounding.
     Batch normalization in training, with which it does, is refused. Dropout draws for each part anew: of one
     distribution, but other numbers than for the whole. Of the loss itself the last bit may differ, if it is a mean of
     so many terms that they are no power of two.
